@@ -1,0 +1,138 @@
+"""What the agent remembers: decisions that wait, trades and outcomes that wait, what ended and what was seen."""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+
+import msgspec
+
+from agents.contract import Config, State
+from schemas.events import Decision, DecisionOutcome, Event, TradeClosed
+
+DAY_MS = 86_400_000
+NEVER_MS = 2**62
+
+
+class ExperienceConfig(Config, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Times of the join.
+
+    Attributes:
+        horizon_bars: bars after which a decision has ended by the rules of execution.
+        grace_bars: further bars that its outcome may take to come; candles wait for decisions up to 96 bars, and
+            ingest may lead by 64.
+        default_interval_ms: length of a bar for trades and outcomes that come before any decision of the symbol.
+        memory_ms: how long ended decisions and trades are remembered, event time.
+        memory_size: how many are remembered at most.
+        waiting_size: trades, and outcomes, that wait for their decisions at most.
+    """
+
+    horizon_bars: int = 4
+    grace_bars: int = 200
+    default_interval_ms: int = 3_600_000
+    memory_ms: int = 7 * DAY_MS
+    memory_size: int = 512
+    waiting_size: int = 4096
+
+    def __post_init__(self) -> None:
+        numbers = (self.horizon_bars, self.grace_bars, self.default_interval_ms, self.memory_ms, self.memory_size,
+                   self.waiting_size)
+        if min(numbers) < 1:
+            raise ValueError("every number of the configuration must be at least 1")
+
+
+class Open(State, frozen=True, kw_only=True):
+    """A decision that has not ended."""
+
+    decision: Decision
+    deadline_ms: int
+
+
+class WaitingTrade(State, frozen=True, kw_only=True):
+    """A trade whose decision has not come."""
+
+    trade: TradeClosed
+    deadline_ms: int
+
+
+class WaitingOutcome(State, frozen=True, kw_only=True):
+    """An outcome whose decision has not come, or that promises a trade."""
+
+    outcome: DecisionOutcome
+    deadline_ms: int
+
+
+class Ended(State, frozen=True, kw_only=True):
+    """A decision that has ended: when, by which record (digest), with which trade ("" for none)."""
+
+    decided_ms: int
+    ended_ms: int
+    decision_digest: bytes
+    end_digest: bytes
+    trade_id: str
+
+
+class Seen(State, frozen=True, kw_only=True):
+    """A trade, or a late outcome, that was dealt with."""
+
+    ts_ms: int
+    digest: bytes
+
+
+class ExperienceState(State, frozen=True, kw_only=True):
+    """State of a symbol.
+
+    `ended_ids` and `ended`, `seen_ids` and `seen` run in step, the newest last; ids stand apart so that looking one
+    up is one search through strings. `deadline_ms`: the earliest one of all that wait. `forgotten_ms`: decisions of
+    that time and earlier may have been forgotten.
+    """
+
+    interval_ms: int = 0
+    now_ms: int = -1
+    deadline_ms: int = NEVER_MS
+    forgotten_ms: int = -1
+    open: tuple[Open, ...] = ()
+    trades: tuple[WaitingTrade, ...] = ()
+    outcomes: tuple[WaitingOutcome, ...] = ()
+    ended_ids: tuple[str, ...] = ()
+    ended: tuple[Ended, ...] = ()
+    seen_ids: tuple[str, ...] = ()
+    seen: tuple[Seen, ...] = ()
+
+
+def digest_of(event: Event) -> bytes:
+    """8 bytes that tell one event from another."""
+    return blake2b(msgspec.msgpack.encode(event), digest_size=8).digest()
+
+
+def find_ended(state: ExperienceState, decision_id: str) -> Ended | None:
+    """How a decision ended; None where it has not, or was forgotten."""
+    return state.ended[state.ended_ids.index(decision_id)] if decision_id in state.ended_ids else None
+
+
+def find_seen(state: ExperienceState, seen_id: str) -> Seen | None:
+    """A trade or late outcome that was dealt with; None where it was not, or was forgotten."""
+    return state.seen[state.seen_ids.index(seen_id)] if seen_id in state.seen_ids else None
+
+
+def next_deadline(
+    open_: tuple[Open, ...], trades: tuple[WaitingTrade, ...], outcomes: tuple[WaitingOutcome, ...]
+) -> int:
+    """The earliest deadline of all that wait."""
+    return min([w.deadline_ms for waiting in (open_, trades, outcomes) for w in waiting], default=NEVER_MS)
+
+
+def forget(config: ExperienceConfig, state: ExperienceState) -> ExperienceState:
+    """Drop what is older than the memory reaches or more than it holds."""
+    horizon_ms = state.now_ms - config.memory_ms
+    n = max(0, len(state.ended) - config.memory_size)
+    while n < len(state.ended) and state.ended[n].ended_ms < horizon_ms:
+        n += 1
+    m = max(0, len(state.seen) - config.memory_size)
+    while m < len(state.seen) and state.seen[m].ts_ms < horizon_ms:
+        m += 1
+    if not n and not m:
+        return state
+    return msgspec.structs.replace(
+        state, ended=state.ended[n:], ended_ids=state.ended_ids[n:], seen=state.seen[m:], seen_ids=state.seen_ids[m:],
+        forgotten_ms=max([state.forgotten_ms, *(e.decided_ms for e in state.ended[:n])]),
+    )

@@ -1,0 +1,877 @@
+"""The typed events. Generated from `schemas/avsc/` by `python -m schemas.generate`: do not edit."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+import msgspec
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """Base of every record that has a schema; immutable."""
+
+    SCHEMA_NAME: ClassVar[str] = ""
+
+
+OutcomeStatus = Literal["TRADED", "NEUTRAL", "NOT_EXECUTED"]
+OUTCOME_STATUS_SYMBOLS: tuple[OutcomeStatus, ...] = ("TRADED", "NEUTRAL", "NOT_EXECUTED")
+
+Origin = Literal["CHECKED", "CLAIMED", "SYNTHETIC", "MIXED"]
+ORIGIN_SYMBOLS: tuple[Origin, ...] = ("CHECKED", "CLAIMED", "SYNTHETIC", "MIXED")
+
+Side = Literal["LONG", "SHORT"]
+SIDE_SYMBOLS: tuple[Side, ...] = ("LONG", "SHORT")
+
+ExitReason = Literal["STOP", "TARGET", "SIGNAL", "HORIZON", "HALT", "LIQUIDATION", "MANUAL", "OTHER"]
+EXIT_REASON_SYMBOLS: tuple[ExitReason, ...] = ("STOP", "TARGET", "SIGNAL", "HORIZON", "HALT", "LIQUIDATION", "MANUAL", "OTHER")
+
+Strategy = Literal["trend_following", "mean_reversion", "breakout", "neutral"]
+STRATEGY_SYMBOLS: tuple[Strategy, ...] = ("trend_following", "mean_reversion", "breakout", "neutral")
+
+Regime = Literal["bull", "bear", "sideways", "volatile"]
+REGIME_SYMBOLS: tuple[Regime, ...] = ("bull", "bear", "sideways", "volatile")
+
+OrphanReason = Literal["NO_DECISION_ID", "UNKNOWN_DECISION", "LATE"]
+ORPHAN_REASON_SYMBOLS: tuple[OrphanReason, ...] = ("NO_DECISION_ID", "UNKNOWN_DECISION", "LATE")
+
+Command = Literal["HALT", "RESUME", "FREEZE", "UNFREEZE", "ROLLBACK", "RETIRE"]
+COMMAND_SYMBOLS: tuple[Command, ...] = ("HALT", "RESUME", "FREEZE", "UNFREEZE", "ROLLBACK", "RETIRE")
+
+PolicyStatus = Literal["ACTIVE", "FROZEN", "RETIRED"]
+POLICY_STATUS_SYMBOLS: tuple[PolicyStatus, ...] = ("ACTIVE", "FROZEN", "RETIRED")
+
+Health = Literal["HEALTHY", "DEGRADED", "CRITICAL"]
+HEALTH_SYMBOLS: tuple[Health, ...] = ("HEALTHY", "DEGRADED", "CRITICAL")
+
+
+class DecisionOutcome(Event, frozen=True, kw_only=True, gc=False):
+    """How a decision ended, as its executor saw it."""
+
+    SCHEMA_NAME: ClassVar[str] = "DecisionOutcome"
+    decision_id: str
+    """The decision."""
+    symbol: str
+    """Instrument; also the record key."""
+    book_id: str
+    """Its book."""
+    ts_ms: int
+    """Event time: when the outcome was known."""
+    status: OutcomeStatus
+    """How it ended."""
+    reason: str | None = None
+    """Why it was not executed: position_open, no_signal, halt, daily_loss_limit, late, no_market, too_small or gap; null otherwise."""
+    trade_id: str | None = None
+    """The trade, where TRADED."""
+    source: str
+    """Where the market data came from: a feed (binance) or synthetic:<seed>."""
+    origin: Origin
+    """How far the source is proved; see Origin."""
+
+
+class EquityMarked(Event, frozen=True, kw_only=True, gc=False):
+    """Equity and open position of every book of a symbol, marked at the close of a bar."""
+
+    SCHEMA_NAME: ClassVar[str] = "EquityMarked"
+    symbol: str
+    """Instrument; also the record key."""
+    interval_ms: int
+    """Length of the bar in milliseconds."""
+    ts_ms: int
+    """Event time: end of the bar."""
+    close: float
+    """Mark price, quote currency."""
+    halted: bool
+    """True while a halt command is in force."""
+    books: tuple[BookMark, ...]
+    """Every book, the learners' and the baselines'."""
+    source: str
+    """Where the market data came from: a feed (binance) or synthetic:<seed>."""
+    origin: Origin
+    """How far the source is proved; see Origin."""
+
+
+class BookMark(Event, frozen=True, kw_only=True, gc=False):
+    """One book at the mark."""
+
+    SCHEMA_NAME: ClassVar[str] = "BookMark"
+    book_id: str
+    """Book; baseline books begin with baseline: ."""
+    equity: float
+    """Equity with the open position marked at the close, quote currency."""
+    peak_equity: float
+    """Running peak of equity."""
+    drawdown: float
+    """1 - equity / peak_equity."""
+    day_pnl: float
+    """Equity minus equity at the start of the UTC day, quote currency."""
+    position: float
+    """Signed quantity open, base currency."""
+    entry_price: float | None = None
+    """Average entry of the open position."""
+    open_decision_id: str | None = None
+    """Decision that opened it."""
+    trades: int
+    """Trades closed so far."""
+    outcomes: int
+    """Outcomes so far: trades and neutral decisions at their horizon."""
+    sum_r: float
+    """Sum of net R multiples over these outcomes."""
+    sum_r2: float
+    """Sum of their squares."""
+
+
+class TradeClosed(Event, frozen=True, kw_only=True, gc=False):
+    """A closed trade, from paper execution or an execution engine. Amounts are net where they say so."""
+
+    SCHEMA_NAME: ClassVar[str] = "TradeClosed"
+    trade_id: str
+    """Unique for the writer for ever."""
+    decision_id: str | None = None
+    """Decision that this trade executed; null: nobody can learn from it."""
+    book_id: str | None = None
+    """Book that the trade belongs to."""
+    symbol: str
+    """Instrument; also the record key."""
+    side: Side
+    """Direction of the position."""
+    ts_ms: int
+    """Event time: when the trade closed."""
+    opened_ms: int
+    """When the position opened."""
+    entry_price: float
+    """Average fill of the entry, spread and slippage included, quote currency."""
+    exit_price: float
+    """Average fill of the exit, spread and slippage included, quote currency."""
+    quantity: float
+    """Size, base currency."""
+    size_multiplier: float
+    """Multiple of the unit risk that was taken."""
+    leverage: float
+    """Notional at open over equity at open."""
+    equity_at_open: float
+    """Equity of the book at open, quote currency."""
+    notional_at_open: float
+    """entry_price x quantity, quote currency."""
+    risk_at_open: float
+    """Loss at the stop before costs, quote currency: |entry_price - stop_price| x quantity."""
+    stop_price: float | None = None
+    """Protective stop."""
+    target_price: float | None = None
+    """Take-profit."""
+    fees: float
+    """Fees of both fills, quote currency; negative is a rebate."""
+    funding: float
+    """Funding paid (positive) or received (negative), quote currency."""
+    spread_cost: float
+    """Half spreads of both fills, already inside the fill prices, quote currency."""
+    slippage: float
+    """Slippage of both fills, already inside the fill prices, quote currency."""
+    pnl_usd: float
+    """Net result: side x (exit - entry) x quantity - fees - funding, quote currency."""
+    pnl_pct: float
+    """pnl_usd / equity_at_open."""
+    r_multiple: float
+    """pnl_usd / risk_at_open: net result in units of risk."""
+    mae_pct: float | None = None
+    """Worst excursion against the position, fraction of the entry price, <= 0."""
+    mfe_pct: float | None = None
+    """Best excursion for the position, fraction of the entry price, >= 0."""
+    bars_held: int | None = None
+    """Bars from the first to the last that the position saw."""
+    exit_reason: ExitReason
+    """Why the position was closed."""
+    strategy: Strategy
+    """Strategy that was executed."""
+    policy_id: str | None = None
+    """Policy in force at the decision."""
+    policy_version: int | None = None
+    """Its version."""
+    model_id: str | None = None
+    """Model whose forecast was used, if any."""
+    experiment_variant: str | None = None
+    """Variant of an experiment, if any."""
+    execution: str
+    """exchange:<name> or paper:<rules>: who filled it and by which assumptions."""
+    source: str
+    """Where the market data came from: a feed (binance) or synthetic:<seed>."""
+    origin: Origin
+    """How far the source is proved; see Origin."""
+
+
+class DriftDetected(Event, frozen=True, kw_only=True, gc=False):
+    """A drift detector raised an alarm."""
+
+    SCHEMA_NAME: ClassVar[str] = "DriftDetected"
+    symbol: str
+    """Instrument; also the record key."""
+    ts_ms: int
+    """Event time."""
+    agent: str
+    """Learner whose residuals are watched."""
+    strategy: Strategy
+    """Strategy whose residuals changed."""
+    detector: str
+    """Detector and parameters, e.g. ADWIN(delta=0.002)."""
+    window_before: int
+    """Residuals in the detector's window before the alarm."""
+    window_after: int
+    """Residuals kept after it."""
+    mean_residual: float
+    """Mean residual of the kept window, R."""
+    decision_id: str
+    """Experience that raised it."""
+    source: str
+    """Where the market data came from: a feed (binance) or synthetic:<seed>."""
+    origin: Origin
+    """How far the source is proved; see Origin."""
+
+
+class Experience(Event, frozen=True, kw_only=True, gc=False):
+    """One decision and how it ended: exactly one a decision. N outcomes in any target counts TRADED and NEUTRAL."""
+
+    SCHEMA_NAME: ClassVar[str] = "Experience"
+    decision_id: str
+    """The decision; also the id of the experience."""
+    symbol: str
+    """Instrument; also the record key."""
+    book_id: str
+    """Book, so the decider that learns from it on-policy."""
+    ts_ms: int
+    """Event time: when the outcome was known."""
+    decided_ms: int
+    """Event time of the decision."""
+    status: OutcomeStatus
+    """How it ended."""
+    reason: str | None = None
+    """Why it was not executed; null otherwise."""
+    learnable: bool
+    """False for NOT_EXECUTED and for forced decisions."""
+    forced: bool
+    """Whether the action did not come from a policy."""
+    action: Strategy
+    """The strategy that the decision chose."""
+    propensity: float
+    """Probability with which it was drawn."""
+    policy_version: int | None = None
+    """Version of the policy in force."""
+    state_key: str | None = None
+    """The policy's cell at the decision."""
+    regime: Regime
+    """Regime at the decision."""
+    volatility: float
+    """volatility_30 at the decision."""
+    trade_id: str | None = None
+    """The trade, where TRADED."""
+    reward_r: float
+    """Net result in units of risk at size 1; 0 where NEUTRAL or NOT_EXECUTED."""
+    pnl_usd: float
+    """Net result in quote currency; 0 where there was no trade."""
+    size_multiplier: float
+    """Multiple of the unit risk that was taken."""
+    source: str
+    """Where the market data came from: a feed (binance) or synthetic:<seed>."""
+    origin: Origin
+    """How far the source is proved; see Origin."""
+
+
+class Orphan(Event, frozen=True, kw_only=True, gc=False):
+    """A trade or outcome that no experience can be made of, with the reason."""
+
+    SCHEMA_NAME: ClassVar[str] = "Orphan"
+    orphan_id: str
+    """Trade id, or decision id of an outcome."""
+    symbol: str
+    """Instrument; also the record key."""
+    ts_ms: int
+    """Event time at which it was given up."""
+    reason: OrphanReason
+    """NO_DECISION_ID: the trade names no decision. UNKNOWN_DECISION: the decision never came within the grace time. LATE: its decision had already ended."""
+    trade_id: str | None = None
+    """The trade, if it was one."""
+    decision_id: str | None = None
+    """The decision that it names."""
+    pnl_usd: float | None = None
+    """Net result of the trade."""
+    source: str
+    """Where the market data came from: a feed (binance) or synthetic:<seed>."""
+    origin: Origin
+    """How far the source is proved; see Origin."""
+
+
+class Candle(Event, frozen=True, kw_only=True, gc=False):
+    """One closed bar (open, high, low, close, volume) of a symbol."""
+
+    SCHEMA_NAME: ClassVar[str] = "Candle"
+    symbol: str
+    """Instrument, e.g. BTCUSDT; also the record key."""
+    interval_ms: int
+    """Length of the bar in milliseconds."""
+    open_time_ms: int
+    """Start of the bar, epoch milliseconds UTC, inclusive."""
+    ts_ms: int
+    """Event time: end of the bar, open_time_ms + interval_ms, epoch milliseconds UTC, exclusive."""
+    open: float
+    """First price, quote currency."""
+    high: float
+    """Highest price, quote currency."""
+    low: float
+    """Lowest price, quote currency."""
+    close: float
+    """Last price, quote currency."""
+    volume: float | None = None
+    """Traded volume, base currency; null where the feed has none."""
+    quote_volume: float | None = None
+    """Traded volume, quote currency."""
+    trades: int | None = None
+    """Number of trades in the bar."""
+    taker_buy_volume: float | None = None
+    """Volume bought by takers, base currency."""
+    source: str
+    """Where the market data came from: a feed (binance) or synthetic:<seed>."""
+    origin: Origin
+    """How far the source is proved; see Origin."""
+
+
+class Features(Event, frozen=True, kw_only=True, gc=False):
+    """Indicators and regime of a symbol at the close of a bar, from that bar and earlier ones only. Ratios and returns, never price levels. A field is null while its window is not full, where the feed lacks its input, and where it is undefined (0 / 0, e.g. in a market that does not move). Bars are counted as they come: over a short gap the windows carry on and its return counts as one bar's; after a long one (more than 12 bars and more than 4 days) all windows start anew. An exponential mean (EMA) of span n has weight 2 / (n + 1), starts at the first value and counts as full after n bars; Wilder's mean of n is the plain mean of the first n values, then has weight 1 / n."""
+
+    SCHEMA_NAME: ClassVar[str] = "Features"
+    symbol: str
+    """Instrument; also the record key."""
+    interval_ms: int
+    """Length of the bar in milliseconds."""
+    open_time_ms: int
+    """Start of the bar, epoch milliseconds UTC."""
+    ts_ms: int
+    """Event time: end of the bar, epoch milliseconds UTC."""
+    bar_count: int
+    """Bars of this symbol and interval taken so far, this one included; gaps do not reset it."""
+    ready: bool
+    """True once every price window is full since the last long gap and a regime is labelled; no decision before. Volume windows (20 bars) are shorter and do not count: they may be null."""
+    regime: Regime | None = None
+    """Regime with hysteresis; null until its windows are full."""
+    close: float
+    """Close of the bar, quote currency; for execution and charts, not an input to a model."""
+    return_1: float | None = None
+    """Natural log of close / close 1 bar ago."""
+    return_5: float | None = None
+    """Natural log of close / close 5 bars ago."""
+    return_15: float | None = None
+    """Natural log of close / close 15 bars ago."""
+    sma_dist_7: float | None = None
+    """close / simple mean of 7 closes - 1."""
+    sma_dist_14: float | None = None
+    """close / simple mean of 14 closes - 1."""
+    sma_dist_30: float | None = None
+    """close / simple mean of 30 closes - 1."""
+    sma_dist_50: float | None = None
+    """close / simple mean of 50 closes - 1."""
+    ema_dist_7: float | None = None
+    """close / exponential mean (span 7) - 1."""
+    ema_dist_14: float | None = None
+    """close / exponential mean (span 14) - 1."""
+    ema_dist_30: float | None = None
+    """close / exponential mean (span 30) - 1."""
+    ema_dist_50: float | None = None
+    """close / exponential mean (span 50) - 1."""
+    volatility_7: float | None = None
+    """Standard deviation (ddof 1) of the last 7 one-bar log returns."""
+    volatility_30: float | None = None
+    """Standard deviation (ddof 1) of the last 30 one-bar log returns."""
+    volatility_ratio: float | None = None
+    """volatility_30 / its usual level; above 1 the market moves more than usual. Usual level: exponential mean (weight 2 / (min(count, 3000) + 1)) of log volatility_30 with each innovation clipped to [-.3, .1], this bar's included, so that a volatile spell of hundreds of bars does not become the usual; bars of volatility 0 do not move it. Null until it has seen 200 values."""
+    rsi_14: float | None = None
+    """Relative strength index: 100 * gain / (gain + loss), Wilder's means over 14 bars of upward and downward moves of the close, 0..100; full at bar 15."""
+    macd: float | None = None
+    """(EMA 12 - EMA 26) / close; full at bar 26."""
+    macd_signal: float | None = None
+    """EMA 9 of (EMA 12 - EMA 26), begun at bar 1, / close; full at bar 34."""
+    macd_hist: float | None = None
+    """macd - macd_signal."""
+    bollinger_position: float | None = None
+    """(close - middle) / (2 standard deviations) over 20 closes, population deviation (ddof 0); 1 at the upper band."""
+    bollinger_width: float | None = None
+    """Upper minus lower band over the middle: 4 population standard deviations / mean of 20 closes."""
+    atr_14_pct: float | None = None
+    """Average true range, Wilder's mean over 14 bars, as a fraction of the close; full at bar 15."""
+    adx_14: float | None = None
+    """Average directional index, 0..100: Wilder's mean over 14 bars of DX = 100 |P - M| / (P + M), P and M Wilder's means over 14 bars of directional movement; DX is 0 where nothing moved; full at bar 28."""
+    stochastic_k_14: float | None = None
+    """Stochastic %K: 100 (close - lowest low) / (highest high - lowest low) of 14 bars, this one included, 0..100."""
+    range_position: float | None = None
+    """(close - lowest low) / (highest high - lowest low) of the last 20 bars before this one; below 0 or above 1 is a breakout."""
+    momentum_5: float | None = None
+    """close / close 5 bars ago - 1."""
+    momentum_10: float | None = None
+    """close / close 10 bars ago - 1."""
+    momentum_20: float | None = None
+    """close / close 20 bars ago - 1."""
+    price_range: float | None = None
+    """(high - low) / close of this bar."""
+    trend_strength: float | None = None
+    """Sum of the last 30 log returns over (volatility_30 * sqrt(30)): a t-like trend score."""
+    volume_ratio_20: float | None = None
+    """Volume / mean volume of the last 20 bars, this one included; null while any of them lacks volume."""
+    obv_slope_14: float | None = None
+    """Volume signed by the direction of the close, sum of 14 bars, over total volume of the same bars, -1..1; null while any of them lacks volume."""
+    taker_buy_share: float | None = None
+    """Share of this bar's volume that takers bought; null where the feed has none or the bar no volume."""
+    source: str
+    """Where the market data came from: a feed (binance) or synthetic:<seed>."""
+    origin: Origin
+    """How far the source is proved; see Origin."""
+
+
+class Instrument(Event, frozen=True, kw_only=True, gc=False):
+    """What an instrument costs and which calendar it keeps; the newest record before a bar applies to it."""
+
+    SCHEMA_NAME: ClassVar[str] = "Instrument"
+    symbol: str
+    """Instrument; also the record key."""
+    ts_ms: int
+    """Event time from which this holds, epoch milliseconds UTC."""
+    days_per_year: int
+    """Trading days a year: 365 for crypto, 252 for exchanges with weekends."""
+    fee_bps: float
+    """Fee for each fill, basis points of its notional."""
+    half_spread_bps: float
+    """Half the bid-ask spread, paid on each fill, basis points of the price."""
+    slippage_bps: float
+    """Further adverse move on each fill, basis points of the price."""
+    funding_bps: float | None = None
+    """Funding for each funding interval paid by longs to shorts, basis points of notional; null: not a perpetual."""
+    funding_interval_ms: int | None = None
+    """Time between two fundings, on the UTC grid."""
+    volume_cap: float | None = None
+    """Largest share of a bar's volume that one fill may take; null: volume unknown, no cap."""
+    source: str
+    """Where the market data came from: a feed (binance) or synthetic:<seed>."""
+    origin: Origin
+    """How far the source is proved; see Origin."""
+
+
+class RegimeChanged(Event, frozen=True, kw_only=True, gc=False):
+    """The regime label of a symbol changed at the close of a bar."""
+
+    SCHEMA_NAME: ClassVar[str] = "RegimeChanged"
+    symbol: str
+    """Instrument; also the record key."""
+    interval_ms: int
+    """Length of the bar in milliseconds."""
+    ts_ms: int
+    """Event time: end of the bar at which the label changed."""
+    previous: Regime | None = None
+    """Label before; null for the first."""
+    current: Regime
+    """Label from now on."""
+    bars_in_previous: int
+    """Bars that the previous label held."""
+    trend_strength: float
+    """The trend score that led to the label."""
+    volatility_ratio: float
+    """The volatility ratio that led to the label."""
+    source: str
+    """Where the market data came from: a feed (binance) or synthetic:<seed>."""
+    origin: Origin
+    """How far the source is proved; see Origin."""
+
+
+class PolicyApplied(Event, frozen=True, kw_only=True, gc=False):
+    """An applier reports which action it executed for a decision and what it would have done without the policy."""
+
+    SCHEMA_NAME: ClassVar[str] = "PolicyApplied"
+    decision_id: str
+    """The decision."""
+    symbol: str
+    """Instrument; also the record key."""
+    ts_ms: int
+    """Event time of the execution."""
+    policy_id: str
+    """Policy that recommended."""
+    policy_version: int
+    """Its version."""
+    recommended_action: str
+    """What the policy recommended."""
+    executed_action: str
+    """What was executed."""
+    baseline_action: str
+    """What would have been executed without the policy."""
+    applier: str
+    """Who executed, e.g. paper_execution."""
+    source: str
+    """Where the market data came from: a feed (binance) or synthetic:<seed>."""
+    origin: Origin
+    """How far the source is proved; see Origin."""
+
+
+class PolicyCommand(Event, frozen=True, kw_only=True, gc=False):
+    """A person tells the system what to do."""
+
+    SCHEMA_NAME: ClassVar[str] = "PolicyCommand"
+    command_id: str
+    """Unique."""
+    ts_ms: int
+    """Event time from which it holds."""
+    command: Command
+    """HALT and RESUME: close positions and open none. The others act on a policy."""
+    symbol: str | None = None
+    """Symbol that it concerns; null: all."""
+    policy_id: str | None = None
+    """Policy that it concerns."""
+    version: int | None = None
+    """Version to roll back to."""
+    actor: str
+    """Who commands."""
+    reason: str
+    """Why."""
+
+
+class PolicyRecord(Event, frozen=True, kw_only=True, gc=False):
+    """A policy: an envelope and one payload that can be applied directly. Append-only: the truth."""
+
+    SCHEMA_NAME: ClassVar[str] = "PolicyRecord"
+    policy_id: str
+    """<agent>/<scope>; also the record key."""
+    version: int
+    """1, 2, 3 ... without gap; take only versions above the one held."""
+    agent: str
+    """Agent that learned it."""
+    scope: str
+    """Symbol, or global."""
+    ts_ms: int
+    """Event time of the event that produced this version."""
+    valid_from_ms: int
+    """Decisions at or after this event time may apply it."""
+    valid_until_ms: int | None = None
+    """After this event time use fallback."""
+    fallback: str
+    """Action to take where the policy cannot be applied."""
+    status: PolicyStatus
+    """FROZEN: serves, learns no more. RETIRED: fall back."""
+    reason: str
+    """Why this version: genesis, update, drift, or a command."""
+    outcomes: int
+    """Outcomes learned from so far."""
+    mask: tuple[str, ...]
+    """Dimensions of the state that were dropped because their input is absent."""
+    actions: tuple[str, ...]
+    """Action names in the order of every array below."""
+    tabular: Tabular | None = None
+    """Payload of a tabular policy; null for other kinds."""
+    edge_claim: bool | None = None
+    """Whether an edge is claimed by the anytime bound; null: not evaluated in this version of the software."""
+    provenance: Provenance | None = None
+    """Which inputs and which code made this version; stamped by the fold."""
+    source: str
+    """Where the market data came from: a feed (binance) or synthetic:<seed>."""
+    origin: Origin
+    """How far the source is proved; see Origin."""
+
+
+class Tabular(Event, frozen=True, kw_only=True, gc=False):
+    """A table from cell to action. Find the cell: regime, and the bucket of volatility_30 between the edges (bucket = number of edges <= value)."""
+
+    SCHEMA_NAME: ClassVar[str] = "Tabular"
+    volatility_edges: tuple[float, ...]
+    """Ascending edges of the volatility buckets."""
+    cells: tuple[Cell, ...]
+    """Every cell."""
+
+
+class Cell(Event, frozen=True, kw_only=True, gc=False):
+    """One state."""
+
+    SCHEMA_NAME: ClassVar[str] = "Cell"
+    state_key: str
+    """<regime>|vol:<bucket>."""
+    probabilities: tuple[float, ...]
+    """Probability of drawing each action, exploration included; sums to 1."""
+    q: tuple[float, ...]
+    """Estimated net result of each action, R."""
+    se: tuple[float, ...]
+    """Standard error of each estimate, R; large where unvisited."""
+    visits: tuple[int, ...]
+    """Outcomes of each action."""
+    greedy: str
+    """Action with the highest estimate."""
+
+
+class Provenance(Event, frozen=True, kw_only=True, gc=False):
+    """Which inputs and which code made this version."""
+
+    SCHEMA_NAME: ClassVar[str] = "Provenance"
+    parent_hash: str | None = None
+    """SHA-256 of the state before the first input since the parent; null at genesis."""
+    state_hash: str
+    """SHA-256 of the state after the last input."""
+    input_topic: str
+    """Topic that was folded."""
+    input_partition: int
+    """Its partition."""
+    from_offset: int
+    """First offset consumed since the parent."""
+    to_offset: int
+    """Last offset consumed."""
+    config_hash: str
+    """SHA-256 of the agent's configuration."""
+    code_hash: str
+    """SHA-256 of the agent's code, the algorithms it imports, the schemas and the versions of numerical libraries."""
+    feature_schema_hash: str
+    """Fingerprint of market.features' schema."""
+    seed: int
+    """Seed of the run."""
+    platform: str
+    """Python version, machine and operating system."""
+
+
+class Decision(Event, frozen=True, kw_only=True, gc=False):
+    """A strategy chosen for a symbol and book at the close of a bar, with everything that the choice rested on."""
+
+    SCHEMA_NAME: ClassVar[str] = "Decision"
+    decision_id: str
+    """<symbol>/<book_id>/<ts_ms>: a function of the input, equal in every replay."""
+    symbol: str
+    """Instrument; also the record key."""
+    book_id: str
+    """Paper book that this decision is for; one a decider."""
+    decider: str
+    """Agent whose policy decides."""
+    ts_ms: int
+    """Event time: close of the bar that the decision was taken on."""
+    interval_ms: int
+    """Length of the bar in milliseconds."""
+    next_ts_ms: int
+    """Event time of this book's next decision; execution waits for it."""
+    action: Strategy
+    """The strategy chosen."""
+    greedy_action: Strategy
+    """The strategy that the policy holds best; action differs from it where it explored."""
+    baseline_action: Strategy
+    """What would have been chosen without the policy."""
+    propensity: float
+    """Probability with which action was drawn, exploration and tie-breaking included."""
+    forced: bool
+    """True where the action did not come from a policy; never learned from."""
+    forced_reason: str | None = None
+    """no_policy, policy_expired, policy_retired, missing_feature or frozen; null where not forced."""
+    policy_id: str | None = None
+    """Policy that was in force; null where none was."""
+    policy_version: int | None = None
+    """Its version."""
+    state_key: str | None = None
+    """The policy's cell, e.g. bull|vol:1; null where forced without a policy."""
+    regime: Regime
+    """Regime at the decision."""
+    volatility: float
+    """volatility_30 at the decision."""
+    close: float
+    """Close of the bar, quote currency."""
+    atr_pct: float
+    """ATR 14 as a fraction of the close."""
+    signals: tuple[int, ...]
+    """Direction (-1, 0, 1) that each strategy would take, in the order of Strategy's symbols."""
+    size_multiplier: float
+    """Multiple of the unit risk, set by the sizing rule."""
+    source: str
+    """Where the market data came from: a feed (binance) or synthetic:<seed>."""
+    origin: Origin
+    """How far the source is proved; see Origin."""
+
+
+class QUpdated(Event, frozen=True, kw_only=True, gc=False):
+    """One update of one cell of a Q-table."""
+
+    SCHEMA_NAME: ClassVar[str] = "QUpdated"
+    symbol: str
+    """Instrument; also the record key."""
+    ts_ms: int
+    """Event time of the experience learned from."""
+    decision_id: str
+    """The experience learned from."""
+    policy_version: int
+    """Version that this update produced."""
+    state_key: str
+    """Cell."""
+    action: Strategy
+    """Strategy."""
+    reward_r: float
+    """Net result in units of risk."""
+    q_before: float
+    """Estimate before, in R."""
+    q_after: float
+    """Estimate after, in R."""
+    visits: int
+    """Outcomes of this cell and action, this one included."""
+    step_size: float
+    """Step that was used."""
+    residual: float
+    """reward_r - q_before; what the drift detector watches."""
+    drift: bool
+    """Whether this outcome raised a drift alarm for the strategy."""
+    source: str
+    """Where the market data came from: a feed (binance) or synthetic:<seed>."""
+    origin: Origin
+    """How far the source is proved; see Origin."""
+
+
+class PartitionHead(Event, frozen=True, kw_only=True, gc=False):
+    """What a partition of an agent has taken; a record of the changelog, keyed head. Written last in each flush."""
+
+    SCHEMA_NAME: ClassVar[str] = "PartitionHead"
+    agent: str
+    """Agent."""
+    format_version: int
+    """Version of this layout."""
+    input_topic: str
+    """Topic that is folded."""
+    input_partition: int
+    """Its partition."""
+    input_offset: int
+    """Last input offset taken."""
+    digest: str
+    """Order-independent digest of all scopes: sum of SHA-256(scope, state) modulo 2^256, hex."""
+    fences: tuple[Fence, ...]
+    """Owner of each source partition and the last source offset taken."""
+    seen: tuple[Seen, ...]
+    """Highest output id taken of each writer."""
+    sticky: tuple[Sticky, ...]
+    """Broadcast events that a scope born later must still see."""
+    applied: int
+    """Steps of scopes since genesis; a broadcast steps every scope of the partition."""
+    repeated: int
+    """Records skipped as repeats."""
+    refused: int
+    """Records sent to dead letters."""
+    emitted: int
+    """Records published."""
+
+
+class Fence(Event, frozen=True, kw_only=True, gc=False):
+    """A source partition of the inbox."""
+
+    SCHEMA_NAME: ClassVar[str] = "Fence"
+    topic: str
+    """Source topic."""
+    partition: int
+    """Source partition."""
+    owner: str
+    """Relay that holds it."""
+    offset: int
+    """Last source offset taken."""
+
+
+class Seen(Event, frozen=True, kw_only=True, gc=False):
+    """Highest output id taken of a writer."""
+
+    SCHEMA_NAME: ClassVar[str] = "Seen"
+    topic: str
+    """Topic on which the writer writes."""
+    writer: str
+    """Agent."""
+    partition: int
+    """Its input partition."""
+    offset: int
+    """Input offset in the id."""
+    n: int
+    """Number in the id."""
+    source_partition: int
+    """Partition of the topic: a writer's ids ascend within one, and not from one to the next."""
+
+
+class Sticky(Event, frozen=True, kw_only=True, gc=False):
+    """A remembered broadcast event."""
+
+    SCHEMA_NAME: ClassVar[str] = "Sticky"
+    key: str
+    """What it replaces: the newest of a key counts."""
+    topic: str
+    """Its topic."""
+    value: bytes
+    """The record as it was read."""
+
+
+class ScopeState(Event, frozen=True, kw_only=True, gc=False):
+    """State of one scope of an agent, whole by itself; a record of the changelog, keyed scope:<scope>."""
+
+    SCHEMA_NAME: ClassVar[str] = "ScopeState"
+    agent: str
+    """Agent."""
+    scope: str
+    """Symbol, or global."""
+    format_version: int
+    """Version of the state's layout."""
+    input_offset: int
+    """Last input offset that this state contains."""
+    anchor_offset: int
+    """Input offset of the newest policy version published from this state; -1 before the first."""
+    anchor_hash: str | None = None
+    """SHA-256 of the state at that version."""
+    state: bytes
+    """The agent's state, Avro by the state schema of that agent and format version."""
+
+
+class Tick(Event, frozen=True, kw_only=True, gc=False):
+    """Event time has reached this moment. A tick is never evidence of learning."""
+
+    SCHEMA_NAME: ClassVar[str] = "Tick"
+    ts_ms: int
+    """Event time, epoch milliseconds UTC."""
+    writer: str
+    """Who owns the clock: live or ingest:<run id>."""
+
+
+class HealthAlert(Event, frozen=True, kw_only=True, gc=False):
+    """Health of a component changed."""
+
+    SCHEMA_NAME: ClassVar[str] = "HealthAlert"
+    component: str
+    """Component; also the record key."""
+    ts_ms: int
+    """Event time."""
+    status: Health
+    """Its health now."""
+    reason: str
+    """What was seen, with topic-partition@offset where there is one."""
+    writer: str
+    """Who says so."""
+
+
+__all__ = [
+    "Event",
+    "BookMark",
+    "Candle",
+    "Cell",
+    "Command",
+    "Decision",
+    "DecisionOutcome",
+    "DriftDetected",
+    "EquityMarked",
+    "ExitReason",
+    "Experience",
+    "Features",
+    "Fence",
+    "Health",
+    "HealthAlert",
+    "Instrument",
+    "Origin",
+    "Orphan",
+    "OrphanReason",
+    "OutcomeStatus",
+    "PartitionHead",
+    "PolicyApplied",
+    "PolicyCommand",
+    "PolicyRecord",
+    "PolicyStatus",
+    "Provenance",
+    "QUpdated",
+    "Regime",
+    "RegimeChanged",
+    "ScopeState",
+    "Seen",
+    "Side",
+    "Sticky",
+    "Strategy",
+    "Tabular",
+    "Tick",
+    "TradeClosed",
+]

@@ -1,0 +1,1 @@
+"""The transport: everything between Kafka and the pure folds."""

@@ -1,0 +1,200 @@
+"""`quantum demo`: the main job from an empty machine to a policy that changes decisions, watched live."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.live import Live
+
+from schemas.catalogue import AGENTS, built_agents
+from streams import broker as embedded
+from streams import topics
+from streams.cli.demo_view import LiveTable, closing_screen, summary
+from streams.cli.exits import Exit
+from streams.cli.options import json_option, settings_options
+from streams.ingest import Costs, Loaded, load, publish
+from streams.observer import Observer
+from streams.settings import Settings
+
+WORKERS: tuple[tuple[str, ...], ...] = (("features", "decision"), ("paper_execution", "experience", "q_learning"))
+"""Agents by worker process: two of about equal load, since the machine to aim at has two cores."""
+STOP_S = 20.0
+SAMPLE_COSTS = Costs(fee_bps=0.35, half_spread_bps=0.25, slippage_bps=0.1)
+"""EURUSD at a broker with raw spreads: half of .5 pip, and a commission of 3.50 USD for 100,000 EUR a side."""
+
+
+@click.command("demo")
+@click.option("--klines", type=click.Path(exists=True, path_type=Path), multiple=True,
+              help="File or folder with candles (csv, zip, parquet, feather). Default: hourly EURUSD as the package "
+                   "gym-anytrading ships it.")
+@click.option("--candles", type=click.IntRange(min=500), default=15_000, show_default=True,
+              help="Publish at most this many candles, oldest first.")
+@click.option("--lead", type=click.IntRange(min=1), default=24, show_default=True,
+              help="Bars that the candles may run ahead of the slowest agent.")
+@click.option("--keep", is_flag=True, help="Leave the broker up at the end.")
+@json_option
+@settings_options
+def command(settings: Settings, klines: tuple[Path, ...], candles: int, lead: int, keep: bool,
+            as_json: bool) -> int:
+    """Run the main job: Kafka, every agent, real candles, live.
+
+    Starts an embedded Apache Kafka with an empty log (or uses --broker), makes the topics, starts the agents in two
+    worker processes, publishes real candles through them and shows what the log shows. Ends with the result after
+    costs beside buy-and-hold, one trade followed by topic-partition@offset, and what is not built yet.
+    """
+    console = Console(stderr=True)
+    started = time.monotonic()
+    signal.signal(signal.SIGTERM, _interrupt)
+    loaded = load(klines or (_sample(),), limit=candles)
+    costs = Costs() if klines else SAMPLE_COSTS
+    with ExitStack() as stack:
+        here = stack.enter_context(_broker(settings, keep, console))
+        up_s = time.monotonic() - started
+        topics.apply(here)
+        observer = Observer(here)
+        stack.callback(observer.stop)
+        workers = stack.enter_context(_workers(here))
+        observer.start()
+        result = _run(here, loaded, costs, lead, observer, workers, console, started)
+        result["broker_up_s"] = round(up_s, 1)
+        report = summary(here, observer.seen, result)
+        if as_json:
+            click.echo(json.dumps(report))
+        else:
+            closing_screen(Console(), report, here)
+        if keep or (sys.stdin.isatty() and sys.stdout.isatty() and not as_json):
+            _linger(here, keep, console)
+    return Exit.GOOD if report["healthy"] else Exit.FAILED
+
+
+def _interrupt(number: int, frame: object) -> None:
+    """A demo that is told to stop cleans up like one that is interrupted: no broker and no worker stays behind."""
+    raise KeyboardInterrupt
+
+
+def _sample() -> Path:
+    """Real candles that a dependency's wheel ships.
+
+    Raises:
+        click.UsageError: the package is not installed; nothing synthetic takes its place.
+    """
+    try:
+        import gym_anytrading
+    except ImportError as exc:
+        raise click.UsageError("no candles: give --klines PATH, or install quantum-streams[demo], which brings the "
+                               "hourly EURUSD sample of gym-anytrading") from exc
+    return Path(gym_anytrading.__file__).parent / "datasets" / "data" / "FOREX_EURUSD_1H_ASK.csv"
+
+
+@contextmanager
+def _broker(settings: Settings, keep: bool, console: Console) -> Iterator[Settings]:
+    """Settings for a broker: the one named, or an embedded one of the demo's own with an empty log."""
+    if "broker" in settings.model_fields_set:
+        yield settings
+        return
+    with ExitStack() as stack:
+        if keep:
+            data_dir = Path(tempfile.mkdtemp(prefix="quantum-demo-"))
+        else:
+            data_dir = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="quantum-demo-")))
+        own = settings.replace(data_dir=data_dir)
+        running = embedded.up(own, ephemeral_dir=data_dir, console=console)
+        if not keep:
+            stack.callback(embedded.down, own, ephemeral_dir=data_dir)
+        yield own.replace(broker=running.address)
+
+
+@contextmanager
+def _workers(settings: Settings) -> Iterator[list[subprocess.Popen[bytes]]]:
+    """Worker processes that end with this one."""
+    processes = []
+    flags = ["--broker", settings.broker, "--topic-prefix", settings.topic_prefix, "--app-id", settings.app_id,
+             "--data-dir", str(settings.data_dir), "--seed", str(settings.seed), "--log-level", "warning"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    try:
+        for agents in WORKERS:
+            line = [sys.executable, "-m", "streams.cli.main", "worker", "--until-eof", "--agents", ",".join(agents),
+                    *flags]
+            processes.append(subprocess.Popen(line, env=environment, stdin=subprocess.PIPE, start_new_session=True))
+        yield processes
+    finally:
+        for process in processes:
+            if process.poll() is None:
+                process.send_signal(signal.SIGTERM)
+        for process in processes:
+            try:
+                process.wait(STOP_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def _run(settings: Settings, loaded: Loaded, costs: Costs, lead: int, observer: Observer,
+         workers: list[subprocess.Popen[bytes]], console: Console, started: float) -> dict[str, Any]:
+    """Publish all candles while the table is live; returns the timings."""
+    stop = threading.Event()
+    outcome: dict[str, Any] = {}
+
+    def feed() -> None:
+        try:
+            outcome["published"] = publish(settings, loaded, speed=None, lead=lead, costs=costs, stop=stop)
+        except Exception as exc:  # shown and turned into the exit code by the main thread
+            outcome["error"] = exc
+            if settings.log_level == "debug":
+                traceback.print_exc()
+
+    feeder = threading.Thread(target=feed, name="ingest", daemon=True)
+    feeder.start()
+    fed_at = time.monotonic()
+    try:
+        table = LiveTable(len(loaded))
+        with Live(console=console, refresh_per_second=4, transient=True) as live:
+            while feeder.is_alive():
+                live.update(table.view(observer.seen))
+                _alive(workers)
+                feeder.join(0.25)
+    except BaseException:
+        stop.set()
+        feeder.join(10)
+        raise
+    if "error" in outcome:
+        raise click.ClickException(f"ingest stopped: {outcome['error']}") from outcome["error"]
+    observer.settle()
+    outcome["run_s"] = round(observer.seen.last_s - fed_at, 1)
+    outcome["total_s"] = round(time.monotonic() - started, 1)
+    first = observer.seen.versions_first_s
+    outcome["first_policy_s"] = None if first is None else round(first - started, 1)
+    return outcome
+
+
+def _alive(workers: list[subprocess.Popen[bytes]]) -> None:
+    for agents, process in zip(WORKERS, workers, strict=True):
+        if process.poll() is not None:
+            raise click.ClickException(f"the worker of {', '.join(agents)} ended with exit code {process.returncode}; "
+                                       "its last words are above")
+
+
+def _linger(settings: Settings, keep: bool, console: Console) -> None:
+    if keep:
+        console.print(f"The broker stays up on {settings.broker}. Stop it: "
+                      f"quantum broker down --data-dir {settings.data_dir}")
+        return
+    console.print(f"The broker is up on {settings.broker} until you press Enter.")
+    sys.stdin.readline()
+
+
+assert {a.name for a in built_agents()} == {name for group in WORKERS for name in group} <= set(AGENTS)

@@ -1,0 +1,184 @@
+"""What the demo shows: a live table, and one last screen. Every number in it was counted on the log."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from datetime import UTC, datetime
+from typing import Any
+
+from rich.console import Console, Group
+from rich.table import Table
+from rich.text import Text
+
+from schemas.catalogue import AGENTS, built_agents
+from schemas.codec import Codec
+from schemas.events import BookMark, EquityMarked
+from streams.log import LogReader
+from streams.observer import Seen
+from streams.settings import Settings
+from streams.story import steps, trace
+
+EVIDENCE: dict[str, tuple[str, ...]] = {
+    "features": ("market.features",),
+    "decision": ("rl.meta.strategy_selected",),
+    "paper_execution": ("decision.outcome", "execution.trade.closed"),
+    "experience": ("learning.experience",),
+    "q_learning": ("policy.ledger", "rl.q_learning.updated"),
+}
+"""Topics whose newest record shows that an agent worked."""
+LEARNER_BOOK = "q_learning"
+RATE_SAMPLES = 12  # views, four a second: rates of about three seconds
+
+
+class LiveTable:
+    """The table while the demo runs; rates are those of the last seconds."""
+
+    def __init__(self, total: int) -> None:
+        self._total = total
+        self._samples: deque[tuple[float, dict[str, int]]] = deque(maxlen=RATE_SAMPLES)
+
+    def view(self, seen: Seen) -> Group:
+        """What to show now."""
+        reads = {a.name: sum(seen.records(t) for t in a.reads if t in seen.topics) for a in built_agents()}
+        self._samples.append((time.monotonic(), reads))
+        (then, before), (now, _) = self._samples[0], self._samples[-1]
+        table = Table(title="What the log shows", title_justify="left")
+        for name in ("agent", "events in", "events/s", "written", "last evidence"):
+            table.add_column(name, justify="left" if name in ("agent", "last evidence") else "right")
+        for agent in built_agents():
+            rate = (reads[agent.name] - before[agent.name]) / max(now - then, 1e-9)
+            written = sum(seen.records(t) for t in agent.writes if t in seen.topics)
+            place = next((seen.newest_place[t] for t in EVIDENCE[agent.name] if seen.newest_place[t]), "nothing yet")
+            table.add_row(agent.name, f"{reads[agent.name]:,}", f"{rate:,.0f}", f"{written:,}", place)
+        newest = max(seen.versions.items(), key=lambda item: item[1], default=("no policy yet", 0))
+        line = Text(
+            f"{seen.records('market.candles'):,} of {self._total:,} candles | "
+            f"decisions {seen.records('rl.meta.strategy_selected'):,} | "
+            f"trades {seen.records('execution.trade.closed'):,} | "
+            f"Q updates {seen.records('rl.q_learning.updated'):,}\n"
+            f"policies {len(seen.versions)}, newest {newest[0]} version {newest[1]} | "
+            f"decisions changed by a policy {seen.changed:,} of {seen.followed:,}"
+        )
+        return Group(table, line)
+
+
+def summary(settings: Settings, seen: Seen, result: dict[str, Any]) -> dict[str, Any]:
+    """Everything that the last screen says, as plain data."""
+    trades = seen.records("execution.trade.closed")
+    twice = [d for d, n in seen.trades_by_decision.items() if n > 1]
+    credited = sum(n for n in seen.trades_by_decision.values() if n == 1)
+    checks = {
+        "policies came out": bool(seen.versions),
+        "decisions were changed by policies": seen.changed > 0,
+        "each trade is credited to exactly one decision": trades > 0 and credited == trades and not twice,
+        "no record was refused": not seen.dead,
+    }
+    return {
+        "schema": "quantum.demo/1",
+        "healthy": all(checks.values()),
+        "checks": checks,
+        "candles": seen.records("market.candles"),
+        "features": seen.records("market.features"),
+        "decisions": seen.records("rl.meta.strategy_selected"),
+        "trades": trades,
+        "outcomes": dict(seen.outcomes),
+        "experiences": seen.records("learning.experience"),
+        "orphans": seen.records("learning.orphan"),
+        "updates": seen.records("rl.q_learning.updated"),
+        "drift_alarms": seen.records("learning.drift.detected"),
+        "policy_versions": dict(sorted(seen.versions.items())),
+        "decisions_under_policy": seen.followed,
+        "decisions_changed": seen.changed,
+        "dead_letters": dict(seen.dead),
+        "books": [book for symbol in sorted(seen.marks) for book in _books(seen.first_marks[symbol],
+                                                                          seen.marks[symbol])],
+        "seconds": {k: result.get(k) for k in ("broker_up_s", "first_policy_s", "run_s", "total_s")},
+        "candles_per_s": round(seen.records("market.candles") / max(result["run_s"], 1e-9)),
+        "story": _story(settings, seen),
+        "not_built": [a.name for a in AGENTS.values() if not a.built],
+    }
+
+
+def _books(first: EquityMarked, last: EquityMarked) -> list[dict[str, Any]]:
+    start = {b.book_id: b for b in first.books}
+    return [
+        {
+            "symbol": last.symbol, "book": b.book_id, "outcomes": b.outcomes, "trades": b.trades,
+            "return": b.equity / _start_equity(start, b) - 1.0, "max_drawdown_now": b.drawdown,
+            "mean_r": b.sum_r / b.outcomes if b.outcomes else None,
+            "from": first.ts_ms, "to": last.ts_ms, "source": last.source, "origin": last.origin,
+        }
+        for b in last.books
+    ]
+
+
+def _start_equity(start: dict[str, BookMark], book: BookMark) -> float:
+    """Equity with which a book began; a book that is born later begins with what the others began with."""
+    known = start.get(book.book_id) or next(iter(start.values()), book)
+    return known.equity
+
+
+def _story(settings: Settings, seen: Seen) -> list[dict[str, str]]:
+    if not seen.changed_trades:
+        return []
+    with LogReader(settings) as log:
+        told = trace(log, Codec(), seen.changed_trades[0].trade_id)
+    return [step._asdict() for step in steps(told)]
+
+
+def closing_screen(console: Console, report: dict[str, Any], settings: Settings) -> None:
+    """The last screen."""
+    console.rule("What happened")
+    s = report["seconds"]
+    console.print(
+        f"{report['candles']:,} candles ({_sources(report)}) in {s['run_s']} s, {report['candles_per_s']:,}/s; "
+        f"broker up after {s['broker_up_s']} s, first policy after {s['first_policy_s']} s, all in {s['total_s']} s.\n"
+        f"{report['decisions']:,} decisions, {report['trades']:,} trades closed, {report['updates']:,} updates of the "
+        f"Q-tables, {sum(report['policy_versions'].values()):,} policy versions for "
+        f"{len(report['policy_versions'])} symbol(s), {report['drift_alarms']} drift alarms.\n"
+        f"Policies changed {report['decisions_changed']:,} of {report['decisions_under_policy']:,} decisions."
+    )
+    for check, good in report["checks"].items():
+        console.print(f"  {'yes' if good else 'NO '}  {check}")
+    for reason, n in report["dead_letters"].items():
+        console.print(f"       {n} x {reason}")
+    console.print(_result_table(report))
+    if report["story"]:
+        console.rule("One trade, end to end")
+        table = Table(show_header=False, box=None)
+        for step in report["story"]:
+            table.add_row(step["what"], step["place"], step["text"])
+        console.print(table)
+    console.rule("Next")
+    where = f"--broker {settings.broker}"
+    for line in (f"quantum status {where}", f"quantum policy show q_learning --symbol {_symbol(report)} {where}",
+                 f"quantum tail policy.ledger -o -3 {where}", f"quantum dlq list {where}"):
+        console.print(f"  {line}", soft_wrap=True)
+    console.print("Not built yet: " + ", ".join(report["not_built"]) + ".")
+
+
+def _sources(report: dict[str, Any]) -> str:
+    books = report["books"]
+    if not books:
+        return "no mark was read"
+    day = [datetime.fromtimestamp(f(b[k] for b in books) / 1000, UTC).date()
+           for f, k in ((min, "from"), (max, "to"))]
+    kinds = sorted({f"{b['source']}, {b['origin']}" for b in books})
+    return f"{'; '.join(kinds)}; {day[0]} to {day[1]}"
+
+
+def _symbol(report: dict[str, Any]) -> str:
+    return str(report["books"][0]["symbol"]) if report["books"] else "SYMBOL"
+
+
+def _result_table(report: dict[str, Any]) -> Table:
+    table = Table(title="Result after all costs, paper money", title_justify="left")
+    for name in ("symbol", "book", "outcomes", "trades", "mean R", "return", "drawdown"):
+        table.add_column(name, justify="left" if name in ("symbol", "book") else "right")
+    for b in report["books"]:
+        if b["book"] in (LEARNER_BOOK, "baseline:buy_and_hold", "baseline:random"):
+            mean = "-" if b["mean_r"] is None else f"{b['mean_r']:+.3f}"
+            table.add_row(b["symbol"], b["book"], f"{b['outcomes']:,}", f"{b['trades']:,}", mean,
+                          f"{b['return']:+.2%}", f"{b['max_drawdown_now']:.2%}")
+    return table

@@ -1,0 +1,28 @@
+"""The one table of exit codes, for all commands."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class Exit(IntEnum):
+    """What an exit code means."""
+
+    GOOD = 0
+    FAILED = 1
+    USAGE = 2
+    NOT_PROVEN = 3
+    UNREACHABLE = 4
+    TOPICS_DIFFER = 5
+    INTERRUPTED = 130
+
+
+MEANING: dict[Exit, str] = {
+    Exit.GOOD: "good",
+    Exit.FAILED: "failed",
+    Exit.USAGE: "wrong usage",
+    Exit.NOT_PROVEN: "not proven",
+    Exit.UNREACHABLE: "broker unreachable",
+    Exit.TOPICS_DIFFER: "topics differ from the catalogue",
+    Exit.INTERRUPTED: "interrupted",
+}

@@ -1,0 +1,68 @@
+"""Options and output that commands share: settings from flags, `--json`, progress on standard error."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+from rich.console import Console
+
+from streams.settings import Settings, SettingsError
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON on standard output.")
+
+_SETTINGS = (
+    click.option("--broker", metavar="HOST:PORT", help="Bootstrap servers. Default: the embedded broker's."),
+    click.option("--topic-prefix", metavar="TEXT", help="Stands before every topic name."),
+    click.option("--app-id", metavar="TEXT", help="Stands before every consumer group. Default: quantum."),
+    click.option("--data-dir", type=click.Path(path_type=Path, file_okay=False), help="Durable data."),
+    click.option("--cache-dir", type=click.Path(path_type=Path, file_okay=False), help="What can be fetched again."),
+    click.option("--seed", type=int, help="Seed of everything random. Default: 0."),
+    click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), help="Default: info."),
+    click.option("--log-format", type=click.Choice(["text", "json"]), help="Default: text."),
+    click.option("--config", type=click.Path(path_type=Path, dir_okay=False), help="Default: quantum.toml, if any."),
+)
+_NAMES = ("broker", "topic_prefix", "app_id", "data_dir", "cache_dir", "seed", "log_level", "log_format", "config")
+
+
+def settings_options(function: F) -> F:
+    """Add the options that make up `Settings`; the command gets them as the one argument `settings`.
+
+    Login and TLS have no flags, because a command line can be read by every user of the machine: they come from the
+    environment (`QUANTUM_SASL_PASSWORD`, ...) or the file.
+    """
+
+    @functools.wraps(function)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        flags = {name: kwargs.pop(name) for name in _NAMES}
+        try:
+            settings = Settings.load(**flags)
+        except SettingsError as exc:
+            raise click.UsageError(f"settings: {exc}") from None
+        return function(*args, settings=settings, **kwargs)
+
+    for option in reversed(_SETTINGS):
+        wrapper = option(wrapper)
+    return wrapper  # type: ignore[return-value]
+
+
+def print_json(value: Any) -> None:
+    """One JSON document on standard output; paths and the like as text."""
+    click.echo(json.dumps(value, default=str, indent=2))
+
+
+def progress_console() -> Console:
+    """Console on standard error; rich itself respects NO_COLOR."""
+    return Console(stderr=True)
+
+
+def data_console() -> Console:
+    """Console on standard output, for tables; as wide as needed where it is not a terminal."""
+    console = Console()
+    return console if console.is_terminal else Console(width=200)

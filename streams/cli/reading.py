@@ -1,0 +1,58 @@
+"""What the commands that read the log share: a reader, and its errors in words that say what to do."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import click
+from confluent_kafka import KafkaException
+
+from schemas.catalogue import TOPICS
+from streams.cli.main import Unreachable
+from streams.log import LogReader, NoBroker, NoTopic
+from streams.settings import Settings
+
+HINT = "start one with 'quantum broker up', or name yours with --broker HOST:PORT"
+
+
+@contextmanager
+def reading(settings: Settings) -> Iterator[LogReader]:
+    """A log reader whose errors become exit codes.
+
+    Raises:
+        Unreachable: the broker does not answer.
+        click.ClickException: the broker has no such topic or partition, or refuses to serve it.
+    """
+    try:
+        with LogReader(settings) as log:
+            yield log
+    except NoBroker as exc:
+        raise Unreachable(f"{exc}; {HINT}") from exc
+    except NoTopic as exc:
+        raise click.ClickException(str(exc)) from exc
+    except KafkaException as exc:
+        raise click.ClickException(f"the broker {settings.broker} says: {exc.args[0].str()}") from exc
+
+
+def find_topic(log: LogReader, settings: Settings, name: str) -> str:
+    """Catalogue name of a topic that the broker has; it may be given with or without the prefix.
+
+    Raises:
+        click.UsageError: there is none; near names are in the message.
+    """
+    there = log.topics()
+    prefix = settings.topic_prefix
+    for candidate in (name, name.removeprefix(prefix)):
+        if candidate in there:
+            return candidate
+    known = TOPICS.get(name)
+    if known is not None and not known.built:
+        raise click.UsageError(f"{name} is in the catalogue, but what writes it is not built yet")
+    if known is not None:
+        raise click.UsageError(f"the broker has no topic {settings.topic(name)}; run: quantum topics apply")
+    names = list(dict.fromkeys([*(t.name for t in TOPICS.values() if t.built), *there]))
+    near = [t for t in names if name.lower() in t.lower()] + difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+    more = f"did you mean {', '.join(dict.fromkeys(near[:3]))}?" if near else "'quantum topics check' lists them"
+    raise click.UsageError(f"no topic is named {name}; {more}")

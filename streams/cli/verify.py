@@ -1,0 +1,109 @@
+"""`quantum verify`: every agent held against the log, cell by cell."""
+
+from __future__ import annotations
+
+import secrets
+from contextlib import closing
+
+import click
+from rich.console import Console, Group
+from rich.table import Table
+from rich.text import Text
+
+from schemas.catalogue import built_agents
+from streams.cli.agents import configured
+from streams.cli.options import data_console, json_option, print_json, settings_options
+from streams.cli.reading import reading
+from streams.inspecting.shown import iso
+from streams.settings import Settings
+from streams.verify.cells import KINDS, STATES, Cell, Report, Row
+from streams.verify.evidence import Since
+from streams.verify.flow import FRESH_S, PATIENCE_S
+from streams.verify.judge import SAMPLE, verify
+
+_COLOURS = {"PASS": "green", "FAIL": "red", "STALE": "red", "IDLE": "green", "NOT PROVEN": "yellow",
+            "EXPIRED": "yellow", "NOT BUILT": "dim", "NOT APPLICABLE": "dim"}
+_SILENT = ("NOT BUILT", "NOT APPLICABLE")
+_EPILOG = "\b\nStates:\n" + "\n".join(f"  {name}: {text}" for name, text in STATES.items()) + """
+
+\b
+Exit codes: 0 all that is built is PASS, IDLE or NOT APPLICABLE; 1 a FAIL or
+STALE; 3 a NOT PROVEN or EXPIRED; 4 broker unreachable.
+
+\b
+With --json, one object:
+  schema: quantum.verify/1
+  at_ms, sample, sample_seed, since, exit_code
+  agents: list of {agent, cells: {RUNS, RECEIVES, LEARNS, PERSISTS, APPLIED,
+    ORIGIN: {state, why, place, age_s, figures}}}
+
+What each cell takes as evidence, and what it cannot see: docs/proof.md."""
+
+
+@click.command("verify", epilog=_EPILOG)
+@click.option("--since", metavar="TIME|OFFSETS", help="Where evidence may begin: an ISO time with zone, or "
+              "TOPIC-PARTITION@OFFSET with commas between. State is folded from its beginning anyway.")
+@click.option("--sample", type=click.IntRange(min=1), default=SAMPLE, show_default=True, metavar="N",
+              help="Policy updates to make again with other rewards.")
+@click.option("--sample-seed", type=click.IntRange(min=0), metavar="N",
+              help="Draws the sample. Default: at random, and printed, so that nobody can prepare for it.")
+@click.option("--agent-config", metavar="AGENT=JSON", multiple=True,
+              help="Configuration that the worker gave an agent; may be given several times. --seed, too, must be the "
+                   "worker's.")
+@click.option("--patience", "patience_s", type=click.FloatRange(min=0), default=PATIENCE_S, show_default=True,
+              metavar="SECONDS", help="How long input may wait, with nothing written meanwhile.")
+@click.option("--fresh", "fresh_s", type=click.FloatRange(min=0), default=FRESH_S, show_default=True,
+              metavar="SECONDS", help="Input older than this is no input.")
+@json_option
+@settings_options
+@click.pass_context
+def command(ctx: click.Context, settings: Settings, since: str | None, sample: int, sample_seed: int | None,
+            agent_config: tuple[str, ...], patience_s: float, fresh_s: float, as_json: bool) -> None:
+    """Hold every agent against the log.
+
+    Nothing is asked of the agents. State is folded again from the input, policies are made again from their parents,
+    trades are computed again from their candles; each answer names the record that shows it.
+    """
+    from streams.verify.brokered import BrokerLog
+
+    try:
+        begin = None if since is None else Since.parse(since)
+    except ValueError as exc:
+        raise click.UsageError(f"--since: {exc}") from None
+    roster = configured(settings, agent_config, [agent.name for agent in built_agents()])
+    drawn = secrets.randbits(32) if sample_seed is None else sample_seed
+    with reading(settings) as reader, closing(BrokerLog(settings, reader)) as log:
+        report = verify(log, roster, sample=sample, sample_seed=drawn, since=begin, patience_s=patience_s,
+                        fresh_s=fresh_s)
+    if as_json:
+        print_json(report.as_dict())
+    else:
+        show(data_console(), report)
+    ctx.exit(report.exit_code)
+
+
+def show(console: Console, report: Report) -> None:
+    """The table, then a sentence for each cell that says something."""
+    table = Table("agent", *KINDS, box=None, pad_edge=False)
+    for row in report.rows:
+        table.add_row(row.agent, *(_state(row.cells[kind]) for kind in KINDS))
+    head = Text(f"{iso(report.at_ms)}  {report.sample} updates drawn with --sample-seed {report.sample_seed}"
+                + ("" if report.since is None else f"  since {report.since}"))
+    console.print(Group(head, table, Text("")))
+    for row in report.rows:
+        for line in _sentences(row):
+            console.print(line)
+
+
+def _state(cell: Cell) -> Text:
+    return Text(cell.state, style=_COLOURS[cell.state])
+
+
+def _sentences(row: Row) -> list[Text]:
+    lines = []
+    for kind, cell in row.cells.items():
+        if cell.state not in _SILENT:
+            age = "" if cell.age_s is None else f", {cell.age_s:.0f} s ago"
+            place = "" if cell.place is None else f"  [{cell.place}{age}]"
+            lines.append(Text(f"{row.agent} {kind} ").append(_state(cell)).append(f": {cell.why}{place}"))
+    return lines

@@ -1,0 +1,351 @@
+"""The pure fold of one input partition: what the host runs on Kafka, the driver in memory and verification again.
+
+For each record, in order: skip it if its source offset or output id was taken before (`_fresh`), decode it, step the
+scope it belongs to (all scopes for a broadcast), stamp provenance on policies, encode what comes out. What cannot be
+taken becomes a dead letter. The fold does no I/O: its caller publishes what `apply` returns, then writes what `flush`
+returns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from typing import Any
+
+import msgspec
+
+from agents.contract import Agent, Output, Refused, State
+from schemas import catalogue
+from schemas.catalogue import GLOBAL, TOPICS, AgentIO
+from schemas.codec import Codec
+from schemas.events import Event, Fence, PartitionHead, PolicyRecord, Provenance, ScopeState, Seen, Sticky
+from streams.identity import Identity
+from streams.records import (
+    CE_ID,
+    FENCE,
+    HEAD_KEY,
+    OWNER,
+    REDRIVEN_FOR,
+    SCOPE_PREFIX,
+    SOURCE_OFFSET,
+    SOURCE_PARTITION,
+    SOURCE_TOPIC,
+    Incoming,
+    Outgoing,
+    Source,
+    dead_letter,
+    encode_event,
+    event_key,
+    header,
+    output_id,
+)
+
+DIGEST_MODULUS = 2**256
+HEAD_FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """State of one scope, with the offset of the last input in it."""
+
+    state: State
+    offset: int
+    anchor_offset: int = -1
+    anchor_hash: str | None = None
+
+
+@dataclass(slots=True)
+class Counters:
+    """What happened to the records of a partition since genesis."""
+
+    applied: int = 0
+    repeated: int = 0
+    refused: int = 0
+    emitted: int = 0
+
+
+@dataclass(slots=True)
+class Flush:
+    """What to write to the changelog: changed scopes, then the head, as (key, value)."""
+
+    rows: list[tuple[bytes, bytes]]
+    offset: int
+
+
+class PartitionFold:
+    """One agent on one input partition.
+
+    Args:
+        agent: the pure agent.
+        partition: partition of the agent's input topic.
+        codec: Avro codec.
+        identity: hashes of code and configuration, stamped on policies; None leaves provenance off.
+    """
+
+    def __init__(self, agent: Agent[Any], partition: int, codec: Codec, identity: Identity | None = None) -> None:
+        self.agent = agent
+        self.io: AgentIO = catalogue.AGENTS[agent.name]
+        self.partition = partition
+        self.codec = codec
+        self.identity = identity
+        self.scopes: dict[str, Scope] = {}
+        self.offset = -1
+        self.counters = Counters()
+        self.fences: dict[tuple[str, int], tuple[str, int]] = {}
+        self.seen: dict[tuple[str, int, str, int], tuple[int, int]] = {}
+        self.sticky: dict[str, tuple[str, bytes, Event]] = {}
+        self._dirty: dict[str, None] = {}
+        self._hashes: dict[str, int] = {}
+        self._number = 0
+
+    # ------------------------------------------------------------------ folding
+    def apply(self, record: Incoming) -> list[Outgoing]:
+        """Fold one record; returns what to publish, in order.
+
+        A record at or below the head's offset was taken before and yields nothing.
+        """
+        if record.offset <= self.offset:
+            return []
+        source = self._source(record)
+        fresh = source is not None and self._fresh(record, source)
+        self.offset = record.offset
+        if source is None or not fresh:
+            return []
+        self._number = 0
+        try:
+            event, scopes = self._read(record, source)
+        except Refused as refused:
+            letter = self._refuse(source, record, refused)
+            # Every partition has a copy of a broadcast record and refuses it alike: one letter is enough.
+            return [letter] if self.partition == 0 or self.io.reads[source.topic] != "broadcast" else []
+        out: list[Outgoing] = []
+        for scope in scopes:
+            try:
+                out += self._step(scope, event, record.offset)
+            except Refused as refused:
+                out.append(self._refuse(source, record, refused))
+            except Exception as exc:  # a defect of the agent on this record: keep the record, keep the stream
+                detail = f"{type(exc).__name__} in {self.agent.name} for scope {scope}: {exc}"
+                out.append(self._refuse(source, record, Refused("STEP_FAILED", detail)))
+        return out
+
+    def _source(self, record: Incoming) -> Source | None:
+        """Where the record came from; a fence is taken here and has no source."""
+        if record.source is not None:
+            return record.source
+        if self.io.direct:
+            return Source(self.io.input_topic, self.partition, record.offset)
+        topic, partition = header(record.headers, SOURCE_TOPIC), header(record.headers, SOURCE_PARTITION)
+        owner = header(record.headers, OWNER) or ""
+        if topic is None or partition is None:
+            self.counters.repeated += 1
+            return None
+        if header(record.headers, FENCE) is not None:
+            _, last = self.fences.get((topic, int(partition)), ("", -1))
+            self.fences[topic, int(partition)] = (owner, last)
+            return None
+        return Source(topic, int(partition), int(header(record.headers, SOURCE_OFFSET) or -1))
+
+    def _fresh(self, record: Incoming, source: Source) -> bool:
+        """Whether the record is beyond the last one taken of its source partition, and not a repeated output.
+
+        Who copied it does not matter. Every relay copies in order, without a gap, from an offset that was committed
+        after its copy was acknowledged: so whatever mixture of relays wrote the inbox, the copies up to any offset
+        stand before it, and the first copy of each is in order. Taking only the newest owner's copies would lose
+        records for good where an older relay's fence is written late.
+        """
+        if record.source is not None:
+            return True
+        if not self.io.direct:
+            _, last = self.fences.get((source.topic, source.partition), ("", -1))
+            if source.offset <= last:
+                self.counters.repeated += 1
+                return False
+            self.fences[source.topic, source.partition] = (header(record.headers, OWNER) or "", source.offset)
+        if TOPICS[source.topic].external:
+            return True
+        if self.agent.name in (header(record.headers, REDRIVEN_FOR) or "").split(","):
+            return True  # a dead letter of this agent, sent again: its output id was noted when it was refused
+        written = output_id(header(record.headers, CE_ID))
+        if written is None:
+            return True
+        writer, partition, offset, n = written
+        place = (source.topic, source.partition, writer, partition)  # ids ascend within a source partition only
+        if (offset, n) <= self.seen.get(place, (-1, -1)):
+            self.counters.repeated += 1
+            return False
+        self.seen[place] = (offset, n)
+        return True
+
+    def _read(self, record: Incoming, source: Source) -> tuple[Event, list[str]]:
+        event = record.event
+        if event is None:
+            event = self.codec.decode(source.topic, record.value)
+        if self.io.reads[source.topic] == "broadcast":
+            self._remember(source.topic, event, record.value)
+            symbol = getattr(event, "symbol", None)
+            return event, sorted(self.scopes) if symbol is None else [s for s in (symbol,) if s in self.scopes]
+        expected = event_key(source.topic, event)
+        if record.source is None and record.key != expected:
+            raise Refused("KEY_MISMATCH", f"key {record.key!r}, but the value belongs to {expected!r}")
+        scope = catalogue.scope_of(source.topic, expected.decode())
+        return event, sorted(self.scopes) if scope == GLOBAL else [scope]
+
+    def _remember(self, topic: str, event: Event, value: bytes | None) -> None:
+        key = self.agent.sticky_key(event)
+        if key is not None:
+            self.sticky[key] = (topic, value if value is not None else self.codec.encode(topic, event), event)
+
+    def _step(self, scope: str, event: Event, offset: int) -> list[Outgoing]:
+        entry = self.scopes.get(scope)
+        if entry is None:
+            entry = self._born(scope, offset)
+        elif offset <= entry.offset:  # the scope's record was durable before the head's: already in it
+            return []
+        state, outputs = self.agent.step(entry.state, event)
+        born = scope not in self.scopes
+        changed = born or state is not entry.state
+        if changed:
+            entry = replace(entry, state=state, offset=offset)
+        out: list[Outgoing] = []
+        for output in outputs:
+            entry = self._publish(scope, entry, output, offset, out)
+        # From here on nothing can fail: a step counts as a whole or, where an output is refused, not at all.
+        self.counters.applied += 1
+        self.counters.emitted += len(out)
+        if changed:
+            self._hashes.pop(scope, None)
+        if changed or entry is not self.scopes[scope]:
+            self._dirty[scope] = None
+            self.scopes[scope] = entry
+        return out
+
+    def _born(self, scope: str, offset: int) -> Scope:
+        state = self.agent.new(scope)
+        for _, _, event in self.sticky.values():
+            if getattr(event, "symbol", None) in (None, scope):
+                state, _ = self.agent.step(state, event)
+        return Scope(state, offset - 1)
+
+    def _publish(self, scope: str, entry: Scope, output: Output, offset: int, out: list[Outgoing]) -> Scope:
+        topic, event = output
+        if isinstance(event, PolicyRecord) and self.identity is not None:
+            state_hash = self.state_hash(scope, entry.state)
+            event = msgspec.structs.replace(event, provenance=self._provenance(entry, offset, state_hash))
+            entry = replace(entry, anchor_offset=offset, anchor_hash=state_hash)
+        out.append(self._encode(topic, event, offset))
+        if topic == "policy.ledger":  # the ledger first: it is the truth, the other a view
+            out.append(self._encode("policy.current", event, offset))
+        return entry
+
+    def _encode(self, topic: str, event: Event, offset: int) -> Outgoing:
+        ce_id = f"{self.agent.name}:{self.partition}-{offset}:{self._number}"
+        self._number += 1
+        try:
+            return encode_event(self.codec, topic, event, ce_id, getattr(event, "source", self.agent.name))
+        except Refused as refused:
+            raise Refused("OUTPUT_REFUSED", f"what follows from it does not fit {topic}: {refused}") from refused
+
+    def _provenance(self, entry: Scope, offset: int, state_hash: str) -> Provenance:
+        assert self.identity is not None
+        return Provenance(
+            parent_hash=entry.anchor_hash, state_hash=state_hash, input_topic=self.io.input_topic,
+            input_partition=self.partition, from_offset=entry.anchor_offset + 1, to_offset=offset,
+            config_hash=self.identity.config_hash, code_hash=self.identity.code_hash,
+            feature_schema_hash=self.identity.feature_schema_hash, seed=self.agent.config.seed,
+            platform=self.identity.platform,
+        )
+
+    def _refuse(self, source: Source, record: Incoming, refused: Refused) -> Outgoing:
+        self.counters.refused += 1
+        return dead_letter(source, record, refused.reason, refused.detail, self.agent.name)
+
+    # ------------------------------------------------------------------ state in and out
+    def state_bytes(self, state: State) -> bytes:
+        """A state in Avro, by the schema of its class."""
+        return self.codec.encode_state(state)
+
+    def state_hash(self, scope: str, state: State) -> str:
+        """SHA-256 of scope and state, hex."""
+        return sha256(scope.encode() + b"\0" + self.state_bytes(state)).hexdigest()
+
+    def digest(self) -> str:
+        """Order-independent digest of all scopes, 64 hex digits."""
+        for scope, entry in self.scopes.items():
+            if scope not in self._hashes:
+                self._hashes[scope] = int(self.state_hash(scope, entry.state), 16)
+        return f"{sum(self._hashes.values()) % DIGEST_MODULUS:064x}"
+
+    def flush(self) -> Flush:
+        """What changed since the last flush, the head last; the fold forgets that it changed."""
+        rows = []
+        for scope in self._dirty:
+            entry = self.scopes[scope]
+            state = self.state_bytes(entry.state)
+            self._hashes[scope] = int(sha256(scope.encode() + b"\0" + state).hexdigest(), 16)
+            row = ScopeState(
+                agent=self.agent.name, scope=scope, format_version=self.agent.format_version,
+                input_offset=entry.offset, anchor_offset=entry.anchor_offset, anchor_hash=entry.anchor_hash,
+                state=state,
+            )
+            rows.append(((SCOPE_PREFIX + scope).encode(), self.codec.encode("state.scope", row)))
+        self._dirty.clear()
+        rows.append((HEAD_KEY, self.codec.encode("state.head", self.head())))
+        return Flush(rows, self.offset)
+
+    def head(self) -> PartitionHead:
+        """What this partition has taken."""
+        c = self.counters
+        return PartitionHead(
+            agent=self.agent.name, format_version=HEAD_FORMAT, input_topic=self.io.input_topic,
+            input_partition=self.partition, input_offset=self.offset, digest=self.digest(),
+            fences=tuple(Fence(topic=t, partition=p, owner=o, offset=n)
+                         for (t, p), (o, n) in sorted(self.fences.items())),
+            seen=tuple(Seen(topic=t, source_partition=s, writer=w, partition=p, offset=o, n=n)
+                       for (t, s, w, p), (o, n) in sorted(self.seen.items())),
+            sticky=tuple(Sticky(key=k, topic=t, value=v) for k, (t, v, _) in sorted(self.sticky.items())),
+            applied=c.applied, repeated=c.repeated, refused=c.refused, emitted=c.emitted,
+        )
+
+    def restore(self, scopes: Iterable[ScopeState], head: PartitionHead | None) -> None:
+        """Take up state that was flushed before.
+
+        Scopes newer than the head are kept and skip what they contain. A head without its scopes, or with scopes that
+        do not meet its digest, is a damaged changelog.
+
+        Raises:
+            Damaged: the scopes do not meet the head's digest.
+            OtherFormat: a format version is not this agent's.
+        """
+        for row in scopes:
+            if row.format_version != self.agent.format_version:
+                raise OtherFormat(
+                    f"{self.agent.name}/{row.scope}: state format {row.format_version}, but this version reads "
+                    f"{self.agent.format_version}. Run the version that wrote it, or have the state folded anew from "
+                    f"{self.io.input_topic}: stop the workers, delete the topic {self.io.changelog}, "
+                    f"quantum topics apply"
+                )
+            state = self.codec.decode_state(self.agent.state_type, row.state)
+            self.scopes[row.scope] = Scope(state, row.input_offset, row.anchor_offset, row.anchor_hash)
+        if head is None:
+            return
+        self.offset = head.input_offset
+        self.fences = {(f.topic, f.partition): (f.owner, f.offset) for f in head.fences}
+        self.seen = {(s.topic, s.source_partition, s.writer, s.partition): (s.offset, s.n) for s in head.seen}
+        self.sticky = {s.key: (s.topic, s.value, self.codec.decode(s.topic, s.value)) for s in head.sticky}
+        self.counters = Counters(head.applied, head.repeated, head.refused, head.emitted)
+        torn = any(s.offset > head.input_offset for s in self.scopes.values())
+        if not torn and self.digest() != head.digest:
+            raise Damaged(f"{self.agent.name} partition {self.partition}: scopes do not meet the head's digest "
+                          f"at {self.io.input_topic}-{self.partition}@{head.input_offset}")
+
+
+
+
+class OtherFormat(Exception):
+    """State of another layout: not damage, so nothing is done to it; the worker does not start."""
+
+
+class Damaged(Exception):
+    """State on the changelog that cannot be trusted: the partition has to be folded again."""

@@ -1,0 +1,224 @@
+"""The host of one agent: a Faust app in which its pure fold and its inbox relay run.
+
+    consume -> fold (skip, step, publish) -> flush -> acknowledge -> commit
+
+`streams.lane` is that line for one partition, `streams.relay` fills the inbox, `streams.restore` brings state back,
+`streams.transport` is the Faust transport underneath. The agents here are ordinary Faust agents.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import confluent_kafka as ck
+from faust.types import TP
+
+from agents.contract import Agent
+from schemas import catalogue
+from schemas.codec import Codec
+from streams.fold import PartitionFold
+from streams.identity import Identity
+from streams.lane import FoldLane
+from streams.relay import Relay
+from streams.restore import InputLost, Restored, restore
+from streams.settings import Settings
+from streams.stats import AgentStats
+from streams.transport.app import BatchApp
+from streams.transport.commit import Committer
+from streams.transport.produce import Row
+from streams.transport.recover import watermarks
+
+log = logging.getLogger(__name__)
+
+UNFENCED_LOSS = frozenset({"system.clock"})  # a tick lost to retention is made good by any later tick
+
+
+class AgentHost:
+    """Runs one agent in this process; the owner of its app's partitions.
+
+    Args:
+        agent: the pure agent.
+        settings: broker, names, prefix.
+        codec: shared codec.
+        identity: hashes stamped on policies; None leaves provenance off.
+    """
+
+    def __init__(self, agent: Agent[Any], settings: Settings, codec: Codec, identity: Identity | None = None) -> None:
+        self.agent = agent
+        self.settings = settings
+        self.io = catalogue.AGENTS[agent.name]
+        self.stats = AgentStats(agent.name)
+        self.lanes: dict[TP, FoldLane] = {}
+        self._codec = codec
+        self._identity = identity
+        self._names = {settings.topic(name): name for name in (*self.io.reads, self.io.input_topic)}
+        self._input = settings.topic(self.io.input_topic)
+        self._changelog = settings.topic(self.io.changelog)
+        self._taking_up = 0
+        self._committer: Committer | None = None
+        self._relay: Relay | None = None
+        self.app = BatchApp(settings.group(agent.name), consumer=settings.client(), producer=settings.producer(),
+                            owner=self)
+        self._bind()
+
+    def _bind(self) -> None:
+        """Two Faust agents: one folds the input, one fills the inbox."""
+        @self.app.agent(self.app.batches(self._input), name=f"{self.agent.name}.fold")
+        async def fold(stream: Any) -> None:
+            async for batch in stream:
+                await self._guard(self._fold_batch(batch))
+
+        if self.io.direct:
+            return
+        sources = [self.settings.topic(name) for name in self.io.reads]
+
+        @self.app.agent(self.app.batches(*sources), name=f"{self.agent.name}.relay")
+        async def relay(stream: Any) -> None:
+            async for batch in stream:
+                await self._guard(self._relay_batch(batch))
+
+    async def _guard(self, work: Any) -> None:
+        """A batch that fails takes the app down; nothing of it is acknowledged."""
+        try:
+            await work
+        except Exception as exc:
+            self.fail(exc)
+
+    async def _fold_batch(self, batch: Any) -> None:
+        lane = self.lanes.get(batch.tp)
+        if lane is None:
+            return
+        records = batch.take()
+        if records:
+            self.stats.batch(len(records))
+            await lane.take(records)
+
+    async def _relay_batch(self, batch: Any) -> None:
+        lane = self._relay.lanes.get(batch.tp) if self._relay is not None else None
+        if lane is not None:
+            await lane.take(batch.take())
+
+    def fail(self, reason: BaseException) -> None:
+        """Bring the app down: what is not acknowledged is done again by the next worker."""
+        if self.app.failed.is_set():
+            return
+        self.app.failed.set()
+        log.error("%s failed: %s: %s", self.agent.name, type(reason).__name__, reason)
+        self._abandon()
+        self._crashing = asyncio.ensure_future(self.app.crash(reason))
+
+    # ------------------------------------------------------------------ owner of partitions
+    async def take_up(self, tps: set[TP], committed: Mapping[TP, int | None]) -> dict[TP, int]:
+        """Restore the input partitions, fence the source partitions off, say where each starts."""
+        self._taking_up = turn = self._taking_up + 1
+        self._abandon()
+        began = time.monotonic()
+        loop, producer, thread = asyncio.get_running_loop(), self.app.sender, self.app.poll_thread
+        assert thread is not None, "partitions come from a running consumer"
+        partitions = await loop.run_in_executor(None, self._check_partitions)
+        committer = Committer(thread.commit)
+        inputs = {tp for tp in tps if tp.topic == self._input}
+        sources = {} if self.io.direct else {tp: self._names[tp.topic] for tp in tps - inputs}
+        restored = await loop.run_in_executor(
+            None, restore, self.settings.client(), self._codec, self._new_fold, inputs, self._changelog,
+            lambda: self._taking_up != turn or self.app.should_stop)
+        starts = {tp: found.start for tp, found in restored.items()}
+        if sources:
+            starts |= await loop.run_in_executor(None, self._source_starts, sources, committed)
+        relay = Relay(self.io, wire=self.settings.topic, producer=producer, committer=committer, stats=self.stats,
+                      fail=self.fail)
+        if self._taking_up != turn or len(restored) < len(inputs):
+            return {}  # the group has moved on; a fence now would shut the new owner out
+        await self._wipe(restored)
+        await relay.take_up(sources, partitions)
+        if self._taking_up != turn:
+            return {}
+        self._committer, self._relay = committer, relay
+        self.lanes = {
+            tp: FoldLane(tp, found.fold, producer=producer, committer=committer, wire=self.settings.topic,
+                         stats=self.stats, fail=self.fail)
+            for tp, found in restored.items()
+        }
+        self._report(restored, sources, time.monotonic() - began)
+        return starts
+
+    def _new_fold(self, partition: int) -> PartitionFold:
+        return PartitionFold(self.agent, partition, self._codec, self._identity)
+
+    def _check_partitions(self) -> int:
+        """Partitions of the input; the changelog must have as many, since it is written by number."""
+        count, state = self.app.sender.partitions_of(self._input), self.app.sender.partitions_of(self._changelog)
+        if count != state:
+            raise InputLost(f"{self._input} has {count} partitions, its changelog {self._changelog} has {state}; "
+                            "they must agree: quantum topics check")
+        return int(count)
+
+    def _source_starts(self, sources: Mapping[TP, str], committed: Mapping[TP, int | None]) -> dict[TP, int]:
+        starts = {}
+        for tp, (low, high) in watermarks(self.settings.client(), sources).items():
+            at = committed.get(tp)
+            if at is None or (not low <= at <= high and sources[tp] in UNFENCED_LOSS):
+                at = low
+            if not low <= at <= high:
+                raise InputLost(f"{tp.topic}-{tp.partition} holds {low} to {high}, but {self.app.conf.id} has copied "
+                                f"it up to {at}: the records between are lost, or the topic was made anew")
+            starts[tp] = at
+        return starts
+
+    async def _wipe(self, restored: Mapping[TP, Restored]) -> None:
+        rows = [Row(self._changelog, key, None, (), tp.partition) for tp, found in restored.items()
+                for key in found.wipe]
+        await (await self.app.sender.send_rows(rows))
+
+    def _report(self, restored: Mapping[TP, Restored], sources: Mapping[TP, str], took_s: float) -> None:
+        self.stats.rebalances += 1
+        self.stats.last_offset = {tp.partition: found.fold.offset for tp, found in restored.items()}
+        self.stats.flushed_offset = dict(self.stats.last_offset)
+        self.stats.refused = {tp.partition: found.fold.counters.refused for tp, found in restored.items()}
+        self.stats.lag = {}
+        log.info("%s took up %d input and %d source partitions in %.2f s; scopes restored: %d", self.agent.name,
+                 len(restored), len(sources), took_s, sum(len(found.fold.scopes) for found in restored.values()))
+
+    async def let_go(self) -> None:
+        """Flush what was folded, wait for what was copied, commit; in time, whatever happens."""
+        self._taking_up += 1
+        lanes, self.lanes = list(self.lanes.values()), {}
+        if self._committer is None or self._relay is None:
+            return
+        try:
+            async with asyncio.timeout(self.app.drain_left_s()):
+                await asyncio.gather(*(lane.close() for lane in lanes), self._relay.close())
+                await self._committer.finish()
+        except Exception as exc:
+            log.warning("%s let its partitions go unfinished (%s: %s); they are folded again from the last flush",
+                        self.agent.name, type(exc).__name__, exc)
+        finally:
+            for lane in lanes:
+                lane.abandon()
+            self._abandon()
+
+    def _abandon(self) -> None:
+        for lane in self.lanes.values():
+            lane.abandon()
+        self.lanes = {}
+        if self._relay is not None:
+            self._relay.abandon()
+        if self._committer is not None:
+            self._committer.forget()
+
+    # ------------------------------------------------------------------ figures
+    async def measure(self) -> dict[str, Any]:
+        """Counters with the lag as of the last fetch."""
+        thread = self.app.poll_thread
+        if thread is not None and thread.assigned and not self.app.failed.is_set():
+            try:
+                lags = await asyncio.wait_for(thread.lags(), 2)
+                self.stats.lag = {f"{tp.topic}-{tp.partition}": max(0, end - at) for tp, (end, at) in lags.items()
+                                  if end >= 0 and at >= 0}
+            except (TimeoutError, ck.KafkaException):
+                pass  # the figures of a second ago stand; the next second asks again
+        return self.stats.row()

@@ -1,0 +1,82 @@
+"""What is in flight of each symbol, from what the agents have written: pure bookkeeping, no broker, no clock.
+
+A bar is in flight until its mark (`execution.equity.marked`) is seen; a decision, from the time at which it is due to
+end, until its experience is seen; a lesson (an experience to learn from) until the learner's update is seen. `behind`
+counts in bars. Records of different topics may be seen in any order.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+
+from schemas.events import Decision, EquityMarked, Event, Experience, Features, QUpdated
+
+FOLLOWED = (
+    "execution.equity.marked", "market.features", "rl.meta.strategy_selected", "learning.experience",
+    "rl.q_learning.updated",
+)
+NEWEST_IS_ENOUGH = FOLLOWED[:2]
+LEARNING_BOOKS = frozenset({"q_learning"})  # books whose learner writes an update for every lesson
+KEPT_BARS = 4096
+
+
+class InFlight:
+    """One symbol.
+
+    Attributes:
+        interval_ms: the primary interval: that of the first bar sent. Bars of others do not count.
+    """
+
+    def __init__(self, interval_ms: int) -> None:
+        self.interval_ms = interval_ms
+        self._sent: list[int] = []  # ts_ms of the bars sent, ascending
+        self._done_ms = -1
+        self._marked = False
+        self._due: dict[tuple[str, str], int] = {}  # (what must be seen, decision id) to event time
+        self._early: set[tuple[str, str]] = set()
+
+    def sent(self, ts_ms: int) -> None:
+        """A bar was sent."""
+        self._sent.append(ts_ms)
+        if len(self._sent) > 2 * KEPT_BARS:
+            del self._sent[:KEPT_BARS]
+
+    def saw(self, event: Event) -> None:
+        """An agent has written something."""
+        if isinstance(event, EquityMarked):
+            self._marked = True
+            self._done_ms = max(self._done_ms, event.ts_ms)
+        elif isinstance(event, Features):
+            # Before the first decision paper execution waits, and marks nothing.
+            if not self._marked and event.interval_ms == self.interval_ms:
+                self._done_ms = max(self._done_ms, event.ts_ms)
+        elif isinstance(event, Decision):
+            self._expect(("experience", event.decision_id), event.next_ts_ms)
+        elif isinstance(event, Experience):
+            self._meet(("experience", event.decision_id))
+            if event.learnable and event.book_id in LEARNING_BOOKS:
+                self._expect(("update", event.decision_id), event.ts_ms)
+        elif isinstance(event, QUpdated):
+            self._meet(("update", event.decision_id))
+
+    def _expect(self, what: tuple[str, str], due_ms: int) -> None:
+        if what in self._early:
+            self._early.remove(what)
+        else:
+            self._due[what] = due_ms
+
+    def _meet(self, what: tuple[str, str]) -> None:
+        if self._due.pop(what, None) is None:
+            self._early.add(what)
+
+    def behind(self) -> int:
+        """Bars sent beyond the oldest thing that is not done."""
+        oldest_ms = min(self._due.values(), default=self._done_ms)
+        return len(self._sent) - bisect_right(self._sent, min(oldest_ms, self._done_ms))
+
+    def settle(self) -> None:
+        """Nothing is in flight: let go what left no trace, such as bars that the agents had taken before."""
+        self._due.clear()
+        self._early.clear()
+        if self._sent:
+            self._done_ms = max(self._done_ms, self._sent[-1])

@@ -1,0 +1,165 @@
+"""A fold of one input partition at work: take, publish, flush, commit; the next records fold meanwhile.
+
+Order: outputs and dead letters of a record leave as soon as it is folded. A flush holds the state at a record boundary,
+and is written only when the outputs of everything in it are acknowledged; when the flush is acknowledged, the offset
+may be committed. One flush is under way at a time, and what was folded meanwhile goes into the next one, so that
+flushes grow with the load while latency does not wait for them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from time import perf_counter
+from typing import Any
+
+from faust.types import TP
+
+from streams.fold import PartitionFold
+from streams.records import Incoming, headers_of
+from streams.stats import AgentStats
+from streams.transport.commit import Committer
+from streams.transport.produce import DriverProducer, Row
+
+log = logging.getLogger(__name__)
+
+SLICE_S = 0.01  # the other agents of the process wait no longer than this for the event loop
+SLOW_STEP_S = 1.0
+FLUSH_INTERVAL_S = 0.2  # least time between two flushes of a partition: what a crash folds again at most
+UNFLUSHED_RECORDS = 50_000  # the fold waits when so many records await their flush
+
+
+class FoldLane:
+    """One partition of an agent's input.
+
+    Args:
+        tp: the input partition, as the broker names it.
+        fold: the restored fold.
+        producer: publishes outputs and state.
+        committer: takes finished offsets.
+        wire: name on the broker of a catalogue topic.
+        stats: counters of the agent.
+        fail: called once with what went wrong in the background.
+    """
+
+    def __init__(self, tp: TP, fold: PartitionFold, *, producer: DriverProducer, committer: Committer,
+                 wire: Callable[[str], str], stats: AgentStats, fail: Callable[[BaseException], None]) -> None:
+        self.tp = tp
+        self.fold = fold
+        self.broken = False
+        self._producer = producer
+        self._committer = committer
+        self._wire = wire
+        self._changelog = wire(fold.io.changelog)
+        self._stats = stats
+        self._fail = fail
+        self._closed = False
+        self._boundary = asyncio.Lock()  # held while records are folded whose outputs have not left yet
+        self._flushing = asyncio.Lock()
+        self._acks: list[asyncio.Future[Any]] = []
+        self._flushed = fold.offset
+        self._unflushed = 0
+        self._room = asyncio.Event()
+        self._room.set()
+        self._flusher: asyncio.Task[None] | None = None
+
+    async def take(self, records: Sequence[Any]) -> None:
+        """Fold records, in slices that leave the event loop to others."""
+        at = 0
+        while at < len(records):
+            await self._room.wait()
+            async with self._boundary:
+                if self._closed or self.broken:
+                    return
+                at = await self._slice(records, at)
+            self._flush_soon()
+            if at < len(records):
+                await asyncio.sleep(0)
+
+    async def _slice(self, records: Sequence[Any], at: int) -> int:
+        fold, rows, began, first = self.fold, [], perf_counter(), at
+        until = step_began = began
+        until += SLICE_S
+        try:
+            while at < len(records):
+                record = records[at]
+                at += 1
+                for out in fold.apply(Incoming(
+                        record.offset(), record.key(), record.value(), headers_of(record.headers()))):
+                    rows.append(Row(self._wire(out.topic), out.key, out.value, out.headers))
+                now = perf_counter()
+                if now - step_began > SLOW_STEP_S:
+                    log.warning("%s took %.1f s over %s-%d@%d", fold.agent.name, now - step_began, self.tp.topic,
+                                self.tp.partition, fold.offset)
+                step_began = now
+                if now > until:
+                    break
+            if rows:
+                self._acks.append(await self._producer.send_rows(rows))
+        except BaseException:
+            self.broken = True  # folded, but not published: nothing of this may be flushed
+            raise
+        self._unflushed += at - first
+        if self._unflushed >= UNFLUSHED_RECORDS:
+            self._room.clear()
+        self._stats.folded(self.tp.partition, at - first, len(rows), fold.offset, fold.counters)
+        return at
+
+    # ------------------------------------------------------------------ state out
+    def _flush_soon(self) -> None:
+        if self._flusher is None or self._flusher.done():
+            self._flusher = asyncio.get_running_loop().create_task(self._flush_loop())
+
+    async def _flush_loop(self) -> None:
+        try:
+            while self.fold.offset > self._flushed and not self.broken:
+                await self.flush()
+                await asyncio.sleep(FLUSH_INTERVAL_S)
+        except asyncio.CancelledError:
+            raise
+        except Exception as exc:
+            self._fail(exc)
+
+    async def flush(self) -> None:
+        """Write what has changed, once the outputs of everything in it are acknowledged."""
+        async with self._flushing:
+            async with self._boundary:
+                if self.broken or self.fold.offset <= self._flushed:
+                    return
+                acks, self._acks = self._acks, []
+                count, self._unflushed = self._unflushed, 0
+                try:
+                    flush = self.fold.flush()
+                except BaseException:
+                    self.broken = True
+                    raise
+            try:
+                for ack in acks:
+                    await ack
+                rows = [Row(self._changelog, key, value, (), self.tp.partition) for key, value in flush.rows]
+                await (await self._producer.send_rows(rows))
+            except BaseException:
+                self.broken = True  # the fold thinks that this is written
+                raise
+        self._flushed = flush.offset
+        self._room.set()
+        self._committer.mark(self.tp, flush.offset + 1)
+        self._stats.flushed(self.tp.partition, count, flush.offset)
+
+    async def close(self) -> None:
+        """Take no more, flush what was folded; after a failure nothing is flushed."""
+        self._closed = True
+        self._room.set()
+        try:
+            if not self.broken:
+                await self.flush()
+        finally:
+            self.abandon()
+
+    def abandon(self) -> None:
+        """Stop where it is."""
+        self._closed = self.broken = True
+        self._room.set()
+        if self._flusher is not None:
+            self._flusher.cancel()

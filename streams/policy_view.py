@@ -1,0 +1,158 @@
+"""How a policy looks to a person: newest version of each, its Q-table as rows, as a table, as a heat map.
+
+Everything here is a function of policy records; nothing reads the log.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from rich.table import Table
+
+from schemas.events import Cell, PolicyRecord
+
+Z_95 = 1.96
+"""Half-width of a 95 % interval of a normal, in standard errors. It holds for one estimate looked at once; a table of
+48 has two or three outside by chance."""
+
+
+class Held(NamedTuple):
+    """A policy and where on the log it was read, `topic-partition@offset`."""
+
+    record: PolicyRecord
+    place: str
+
+
+def newest(rows: Iterable[tuple[str, PolicyRecord | None, str]]) -> dict[str, Held]:
+    """The newest version of each policy.
+
+    Args:
+        rows: (policy id, record or None for a tombstone, place), in the order of the log.
+    """
+    held: dict[str, Held] = {}
+    for policy_id, record, place in rows:
+        if record is None:
+            held.pop(policy_id, None)
+        elif policy_id not in held or record.version > held[policy_id].record.version:
+            held[policy_id] = Held(record, place)
+    return held
+
+
+def cell_rows(record: PolicyRecord, cell: Cell) -> list[dict[str, Any]]:
+    """One row for each action of a cell: estimate, 95 % interval (R), visits, probability."""
+    return [
+        {
+            "action": action, "q": q, "q_low": q - Z_95 * se, "q_high": q + Z_95 * se, "se": se, "visits": visits,
+            "probability": p, "greedy": action == cell.greedy,
+        }
+        for action, q, se, visits, p in zip(
+            record.actions, cell.q, cell.se, cell.visits, cell.probabilities, strict=True)
+    ]
+
+
+def as_dict(held: Held) -> dict[str, Any]:
+    """A policy as one JSON object; its table with intervals."""
+    record = held.record
+    shown: dict[str, Any] = {
+        name: getattr(record, name)
+        for name in ("policy_id", "version", "agent", "scope", "status", "reason", "outcomes", "ts_ms",
+                     "valid_from_ms", "valid_until_ms", "fallback", "mask", "edge_claim", "source", "origin")
+    }
+    p = record.provenance
+    shown["provenance"] = None if p is None else {f: getattr(p, f) for f in p.__struct_fields__}
+    shown["place"] = held.place
+    shown["volatility_edges"] = None if record.tabular is None else record.tabular.volatility_edges
+    shown["cells"] = None if record.tabular is None else [
+        {"state_key": c.state_key, "greedy": c.greedy, "visits": sum(c.visits), "actions": cell_rows(record, c)}
+        for c in record.tabular.cells
+    ]
+    return shown
+
+
+def head_lines(held: Held) -> list[str]:
+    """What stands above the table: version, validity, what it was learned from, provenance."""
+    r, p = held.record, held.record.provenance
+    until = "no end" if r.valid_until_ms is None else utc(r.valid_until_ms)
+    claim = {None: "not evaluated", True: "yes", False: "no"}[r.edge_claim]
+    lines = [
+        f"{r.policy_id}  version {r.version}  {r.status}  ({r.reason})",
+        f"valid     {utc(r.valid_from_ms)} to {until}; past it: {r.fallback}",
+        f"learned   {r.outcomes} outcomes; source {r.source}, {r.origin}; edge claimed: {claim}",
+        f"read at   {held.place}",
+    ]
+    if p is None:
+        return [*lines, "inputs    no provenance on this record"]
+    lines += [
+        f"inputs    {p.input_topic}-{p.input_partition}@{p.from_offset}..{p.to_offset} since its parent",
+        f"hashes    state {p.state_hash[:12]}  parent {(p.parent_hash or 'none')[:12]}  code {p.code_hash[:12]}  "
+        f"config {p.config_hash[:12]}  seed {p.seed}",
+        f"platform  {p.platform}",
+    ]
+    if r.tabular is not None:
+        edges = ", ".join(f"{e:.6g}" for e in r.tabular.volatility_edges)
+        lines.append(f"buckets   volatility_30 at {edges}")
+    return lines
+
+
+def utc(ts_ms: int) -> str:
+    """Event time as text, UTC.
+
+    >>> utc(1_700_000_000_000)
+    '2023-11-14 22:13:20Z'
+    """
+    return datetime.fromtimestamp(ts_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+
+
+def q_table(record: PolicyRecord) -> Table:
+    """The Q-table: a row a cell; for each action estimate and 95 % interval in R, visits, probability of drawing it.
+
+    The greedy action of a cell is marked with a star, so that it shows without colours.
+    """
+    table = Table(title="Estimated net result in R [95 % interval], n visits, probability of being drawn",
+                  caption="* greedy: the highest estimate. An interval holds for one cell looked at once.")
+    table.add_column("state")
+    for action in record.actions:
+        table.add_column(action, justify="right")
+    for cell in record.tabular.cells if record.tabular is not None else ():
+        texts = []
+        for row in cell_rows(record, cell):
+            star, style = ("*", "bold") if row["greedy"] else (" ", "dim" if not row["visits"] else "none")
+            interval = f"[{row['q_low']:+.2f} {row['q_high']:+.2f}]" if row["visits"] else "[no visits]"
+            text = f"{star}{row['q']:+.3f} {interval}\nn={row['visits']} {row['probability']:.0%}"
+            texts.append(f"[{style}]{text.replace('[', chr(92) + '[')}[/]")
+        table.add_row(cell.state_key, *texts)
+    return table
+
+
+def heat_map(record: PolicyRecord, path: Path) -> None:
+    """Draw the Q-table as a PNG: colour is the estimate in R around 0, the text its interval and visits.
+
+    Raises:
+        ValueError: the policy has no table.
+        OSError: the file cannot be written.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    if record.tabular is None:
+        raise ValueError(f"{record.policy_id} version {record.version} has no table")
+    cells = record.tabular.cells
+    figure = Figure(figsize=(2.2 + 2.1 * len(record.actions), 1.6 + 0.48 * len(cells)), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    limit = max((abs(q) for c in cells for q in c.q), default=0.0) or 1.0
+    image = axes.imshow([c.q for c in cells], cmap="RdBu", vmin=-limit, vmax=limit, aspect="auto")
+    figure.colorbar(image, ax=axes, label="estimated net result, R")
+    axes.set_xticks(range(len(record.actions)), record.actions)
+    axes.set_yticks(range(len(cells)), [c.state_key for c in cells])
+    axes.set_title(f"{record.policy_id} version {record.version}, {record.outcomes} outcomes, {record.origin}")
+    for y, cell in enumerate(cells):
+        for x, row in enumerate(cell_rows(record, cell)):
+            half = f"±{row['q_high'] - row['q']:.2f}" if row["visits"] else "unvisited"
+            axes.text(x, y, f"{row['q']:+.2f} {half}\nn={row['visits']}", ha="center", va="center", fontsize=7,
+                      color="white" if abs(row["q"]) > 0.6 * limit else "black",
+                      fontweight="bold" if row["greedy"] else "normal")
+    figure.savefig(path, format="png", dpi=120)

@@ -1,0 +1,134 @@
+"""Records as they stand on the log: keys, headers, dead letters, output ids; text that needs no decoder.
+
+Header names with `__streams.errors.` tell why a record was refused, those with `src_` and `relay_` where a relay copied
+it from.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+from schemas import catalogue
+from schemas.catalogue import TOPICS
+from schemas.codec import Codec
+from schemas.events import Event, PolicyRecord
+
+Headers = tuple[tuple[str, bytes], ...]
+
+SOURCE_TOPIC = "src_topic"
+SOURCE_PARTITION = "src_partition"
+SOURCE_OFFSET = "src_offset"
+OWNER = "relay_owner"
+FENCE = "relay_fence"
+CE_ID = "ce_id"
+CE_TYPE = "ce_type"
+SOURCE = "source"
+ERROR = "__streams.errors."
+REDRIVEN_FROM = "redriven_from"
+REDRIVEN_FOR = "redriven_for"
+HEAD_KEY = b"head"
+SCOPE_PREFIX = "scope:"
+
+_OUTPUT_ID = re.compile(r"([a-z0-9_]+):([0-9]{1,9})-([0-9]{1,18}):([0-9]{1,9})")
+
+
+class Outgoing(NamedTuple):
+    """A record to publish. `event` is None for dead letters."""
+
+    topic: str
+    key: bytes | None
+    value: bytes | None
+    headers: Headers
+    event: Event | None = None
+
+
+class Source(NamedTuple):
+    """Where a record stood before the relay copied it."""
+
+    topic: str
+    partition: int
+    offset: int
+
+
+class Incoming(NamedTuple):
+    """A record of the folded partition.
+
+    A caller that made the order itself (the driver) hands over the event and where it stood; a record from a broker
+    carries them as bytes and headers.
+    """
+
+    offset: int
+    key: bytes | None
+    value: bytes | None
+    headers: Headers
+    event: Event | None = None
+    source: Source | None = None
+
+
+def headers_of(
+    raw: Iterable[tuple[str, bytes | str | None]] | Mapping[str, bytes | str | None] | None,
+) -> Headers:
+    """Kafka headers as they come from a client, made plain: names to bytes."""
+    if not raw:
+        return ()
+    pairs = raw.items() if isinstance(raw, Mapping) else raw
+    return tuple((k, v if isinstance(v, bytes) else b"" if v is None else v.encode()) for k, v in pairs)
+
+
+def header(headers: Headers, name: str) -> str | None:
+    """Last header of a name, as text; None where there is none or it is not UTF-8."""
+    for key, value in reversed(headers):
+        if key == name:
+            try:
+                return value.decode()
+            except UnicodeDecodeError:
+                return None
+    return None
+
+
+def event_key(topic: str, event: Event) -> bytes:
+    """Record key of an event, by the catalogue."""
+    name = TOPICS[topic].key
+    return str(getattr(event, name)).encode() if hasattr(event, name) else name.encode()
+
+
+def encode_event(codec: Codec, topic: str, event: Event, ce_id: str, source: str) -> Outgoing:
+    """An event as a record: key and headers in plain text, value in Avro."""
+    headers: list[tuple[str, bytes]] = [
+        (CE_ID, ce_id.encode()),
+        (CE_TYPE, event.SCHEMA_NAME.encode()),
+        (SOURCE, source.encode()),
+    ]
+    if isinstance(event, PolicyRecord):
+        headers += [("policy_id", event.policy_id.encode()), ("version", str(event.version).encode())]
+    return Outgoing(topic, event_key(topic, event), codec.encode(topic, event), tuple(headers), event)
+
+
+def dead_letter(source: Source, record: Incoming, reason: str, detail: str, by: str) -> Outgoing:
+    """The refused record, key, value and headers intact, with the reason in further headers."""
+    more = (
+        ("reason", reason), ("detail", detail[:2000]), ("by", by), ("topic", source.topic),
+        ("partition", str(source.partition)), ("offset", str(source.offset)),
+    )
+    kept = tuple(h for h in record.headers if h[0] not in _RELAY_HEADERS)
+    return Outgoing(f"{source.topic}.dlq", record.key, record.value,
+                    kept + tuple((ERROR + k, v.encode()) for k, v in more))
+
+
+_RELAY_HEADERS = frozenset({SOURCE_TOPIC, SOURCE_PARTITION, SOURCE_OFFSET, OWNER, FENCE})
+
+
+def output_id(ce_id: str | None) -> tuple[str, int, int, int] | None:
+    """(writer, partition, offset, n) of an output id `agent:partition-offset:n`; None for any other id.
+
+    >>> output_id("decision:3-120:1")
+    ('decision', 3, 120, 1)
+    """
+    if ce_id is None:
+        return None
+    match = _OUTPUT_ID.fullmatch(ce_id)
+    if match is None or match[1] not in catalogue.AGENTS:
+        return None
+    return match[1], int(match[2]), int(match[3]), int(match[4])

@@ -1,0 +1,57 @@
+"""Offsets of finished work, coalesced and committed without waiting.
+
+State heads carry the input offset, so a commit is for the eyes of people, for lag, and for where a relay resumes: it
+may come a little later, never earlier than the acknowledgement of what it stands for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+
+from faust.types import TP
+
+COMMIT_INTERVAL_S = 0.25
+
+
+class Committer:
+    """Collects offsets and commits the newest of each partition.
+
+    Args:
+        commit: commits offsets; its flag asks to wait for the broker's answer.
+        interval_s: least time between two commits.
+    """
+
+    def __init__(self, commit: Callable[[Mapping[TP, int], bool], Awaitable[None]],
+                 interval_s: float = COMMIT_INTERVAL_S) -> None:
+        self._commit = commit
+        self._interval_s = interval_s
+        self._next: dict[TP, int] = {}
+        self._task: asyncio.Task[None] | None = None
+
+    def mark(self, tp: TP, offset: int) -> None:
+        """Everything below `offset` is finished."""
+        self._next[tp] = offset
+        if self._task is None or self._task.done():
+            self._task = asyncio.get_running_loop().create_task(self._later())
+
+    async def _later(self) -> None:
+        while self._next:
+            await asyncio.sleep(self._interval_s)
+            await self._now(wait=False)
+
+    async def _now(self, wait: bool) -> None:
+        offsets, self._next = self._next, {}
+        if offsets:
+            await self._commit(offsets, wait)
+
+    async def finish(self) -> None:
+        """Commit what is marked and wait for the broker."""
+        if self._task is not None:
+            self._task.cancel()
+            self._task = None
+        await self._now(wait=True)
+
+    def forget(self) -> None:
+        """Drop what is marked, after a failure."""
+        self._next.clear()

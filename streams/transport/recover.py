@@ -1,0 +1,78 @@
+"""Changelog partitions read from their beginning to their end by a consumer of their own. Blocking: run in a thread."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable, Iterable, Mapping
+
+import confluent_kafka as ck
+from faust.types import TP
+
+from streams.transport.logs import LIBRDKAFKA, passing
+
+Take = Callable[[TP, bytes, bytes | None], None]
+READ_RECORDS = 10_000
+
+
+def watermarks(client: Mapping[str, str | int], tps: Iterable[TP], timeout_s: float = 60) -> dict[TP, tuple[int, int]]:
+    """First offset held and next offset to be written of each partition; a broker that starts is waited for."""
+    consumer = ck.Consumer(_reader(client), logger=LIBRDKAFKA)
+    until = time.monotonic() + timeout_s
+    try:
+        found: dict[TP, tuple[int, int]] = {}
+        for tp in tps:
+            while tp not in found:
+                try:
+                    found[tp] = consumer.get_watermark_offsets(ck.TopicPartition(*tp), timeout=5)
+                except ck.KafkaException as exc:
+                    if time.monotonic() > until or not passing(exc.args[0]):
+                        raise
+                    time.sleep(0.2)
+        return found
+    finally:
+        consumer.close()
+
+
+def read_to_end(client: Mapping[str, str | int], tps: Iterable[TP], take: Take, stop: Callable[[], bool]) -> None:
+    """Give every record of the partitions to `take(tp, key, value)`, each partition in order, up to its end.
+
+    Which of several records of a key counts is for `take` to say: compaction leaves the newest one at least, but the
+    newest need not be the one that contains most.
+
+    Args:
+        client: librdkafka client configuration.
+        tps: changelog partitions.
+        take: called for every record; a value of None is a tombstone.
+        stop: asked between polls; a true answer ends the reading early.
+
+    Raises:
+        confluent_kafka.KafkaException: a partition cannot be read.
+    """
+    left = set(tps)
+    if not left:
+        return
+    consumer = ck.Consumer(_reader(client), logger=LIBRDKAFKA)
+    consumer.assign([ck.TopicPartition(tp.topic, tp.partition, ck.OFFSET_BEGINNING) for tp in left])
+    try:
+        while left and not stop():
+            first = consumer.poll(0.2)
+            if first is None:
+                continue
+            for message in (first, *consumer.consume(READ_RECORDS, 0)):
+                tp, error = TP(str(message.topic()), int(message.partition() or 0)), message.error()
+                if error is None:
+                    take(tp, message.key() or b"", message.value())
+                elif error.code() == ck.KafkaError._PARTITION_EOF:
+                    left.discard(tp)
+                elif not passing(error):
+                    raise ck.KafkaException(error)
+    finally:
+        consumer.close()
+
+
+def _reader(client: Mapping[str, str | int]) -> dict[str, str | int | bool]:
+    return {
+        **client, "group.id": f"recovery-{uuid.uuid4().hex}", "enable.auto.commit": False, "enable.partition.eof": True,
+        "fetch.wait.max.ms": 50, "fetch.queue.backoff.ms": 5, "auto.offset.reset": "error",
+    }

@@ -1,0 +1,101 @@
+"""What a cell of the table is: a state, one sentence, and the record that shows it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from streams.log import Record
+
+State = Literal["PASS", "FAIL", "STALE", "IDLE", "NOT PROVEN", "EXPIRED", "NOT BUILT", "NOT APPLICABLE"]
+Kind = Literal["RUNS", "RECEIVES", "LEARNS", "PERSISTS", "APPLIED", "ORIGIN"]
+KINDS: tuple[Kind, ...] = ("RUNS", "RECEIVES", "LEARNS", "PERSISTS", "APPLIED", "ORIGIN")
+SCHEMA = "quantum.verify/1"
+
+STATES: Mapping[State, str] = {
+    "PASS": "shown by the records named",
+    "FAIL": "the records contradict it, or should be there and are not",
+    "STALE": "input moved, no evidence since",
+    "IDLE": "no input, so nothing to show",
+    "NOT PROVEN": "too little evidence either way",
+    "EXPIRED": "the records that would show it are deleted",
+    "NOT BUILT": "in the catalogue, but without code",
+    "NOT APPLICABLE": "the question has no meaning for this agent",
+}
+RED = frozenset({"FAIL", "STALE"})
+OPEN = frozenset({"NOT PROVEN", "EXPIRED"})
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One answer.
+
+    Attributes:
+        why: one sentence.
+        place: `topic-partition@offset` of the record that shows it; None where there is none.
+        age_s: how long ago that record was appended; None where unknown.
+        figures: the counts that the sentence rests on.
+    """
+
+    state: State
+    why: str
+    place: str | None = None
+    age_s: float | None = None
+    figures: Mapping[str, float] = field(default_factory=dict)
+
+
+def cell(state: State, why: str, record: Record | None = None, now_ms: int | None = None, **figures: float) -> Cell:
+    """A cell with the place and age of a record."""
+    age_s = None
+    if record is not None and record.timestamp_ms is not None and now_ms is not None:
+        age_s = max(0.0, (now_ms - record.timestamp_ms) / 1000)
+    return Cell(state, why, None if record is None else record.place, age_s, figures)
+
+
+@dataclass(frozen=True)
+class Row:
+    """All cells of an agent."""
+
+    agent: str
+    cells: Mapping[Kind, Cell]
+
+
+@dataclass(frozen=True)
+class Report:
+    """All rows, and how they were drawn."""
+
+    at_ms: int
+    sample: int
+    sample_seed: int
+    since: str | None
+    rows: tuple[Row, ...]
+
+    @property
+    def exit_code(self) -> int:
+        """0: all that is built is PASS, IDLE or NOT APPLICABLE; 1: a FAIL or STALE; 3: a NOT PROVEN or EXPIRED."""
+        return exit_code(c.state for row in self.rows for c in row.cells.values())
+
+    def as_dict(self) -> dict[str, Any]:
+        """The report as JSON takes it; schema `quantum.verify/1`."""
+        return {
+            "schema": SCHEMA, "at_ms": self.at_ms, "sample": self.sample, "sample_seed": self.sample_seed,
+            "since": self.since, "exit_code": self.exit_code,
+            "agents": [
+                {"agent": row.agent, "cells": {
+                    kind: {"state": c.state, "why": c.why, "place": c.place, "age_s": c.age_s,
+                           "figures": dict(c.figures)}
+                    for kind, c in row.cells.items()}}
+                for row in self.rows
+            ],
+        }
+
+
+def exit_code(states: Iterable[State]) -> int:
+    """Exit code of a table.
+
+    >>> exit_code(["PASS", "NOT PROVEN"]), exit_code(["NOT PROVEN", "STALE"]), exit_code(["IDLE", "NOT BUILT"])
+    (3, 1, 0)
+    """
+    seen = set(states)
+    return 1 if seen & RED else 3 if seen & OPEN else 0

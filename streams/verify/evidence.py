@@ -1,0 +1,201 @@
+"""What was read, and in which order: commits, then state, then what was published, then input.
+
+A running agent publishes, then stores its state, then commits. Read the other way round, whatever a commit or a state
+speaks of is on the log by the time it is looked for, so nothing that runs on can look like a lie. Among the published
+topics the same is had by a horizon: claims count up to the end offsets of one moment, and what must stand behind them
+is read after it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from hashlib import sha256
+from typing import Any
+
+from agents.contract import Agent
+from schemas.catalogue import AGENTS, AgentIO
+from schemas.codec import Codec
+from schemas.events import Event, PartitionHead, ScopeState
+from schemas.refused import Refused
+from streams.identity import Identity, identity_of
+from streams.log import Record
+from streams.records import CE_ID, HEAD_KEY, header, output_id
+from streams.verify.view import Log, Place
+
+TAIL = 256  # newest offsets of an output topic's partition among which an agent's newest record is looked for
+
+
+@dataclass(frozen=True)
+class Since:
+    """Where evidence may begin: at an append time, or at offsets. State is always folded from its beginning."""
+
+    text: str
+    time_ms: int = 0
+    offsets: Mapping[Place, int] = field(default_factory=dict)
+
+    def covers(self, record: Record) -> bool:
+        """Whether a record counts as evidence."""
+        if (record.timestamp_ms or 0) < self.time_ms:
+            return False
+        return record.offset >= self.offsets.get((record.topic, record.partition), 0)
+
+    @classmethod
+    def parse(cls, text: str) -> Since:
+        """An ISO time with zone, `TOPIC-PARTITION@OFFSET` with commas between.
+
+        >>> Since.parse("policy.ledger-0@12").offsets
+        {('policy.ledger', 0): 12}
+
+        Raises:
+            ValueError: neither.
+        """
+        if "@" in text:
+            offsets = {}
+            for part in text.split(","):
+                place, _, offset = part.strip().rpartition("@")
+                topic, _, partition = place.rpartition("-")
+                if not topic:
+                    raise ValueError(f"{part!r} is not TOPIC-PARTITION@OFFSET")
+                offsets[topic, int(partition)] = int(offset)
+            return cls(text, offsets=offsets)
+        when = datetime.fromisoformat(text)
+        if when.tzinfo is None:
+            raise ValueError(f"{text!r} has no time zone; write e.g. {text}Z")
+        return cls(text, time_ms=int(when.timestamp() * 1000))
+
+
+@dataclass(slots=True)
+class Stored:
+    """What a changelog partition holds: of every scope the record that contains most input, and the newest head."""
+
+    scopes: dict[str, ScopeState] = field(default_factory=dict)
+    head: PartitionHead | None = None
+    head_record: Record | None = None
+    unreadable: list[str] = field(default_factory=list)
+
+    def take(self, codec: Codec, record: Record) -> None:
+        """One changelog record."""
+        if record.key is None or record.value is None:
+            if record.key is not None and record.key != HEAD_KEY:
+                self.scopes.pop(record.key.decode(errors="replace").partition(":")[2], None)
+            return
+        try:
+            row = codec.decode("state.head" if record.key == HEAD_KEY else "state.scope", record.value)
+        except Refused as refused:
+            self.unreadable.append(f"{record.place}: {refused.reason}")
+            return
+        if isinstance(row, PartitionHead):
+            if self.head is None or row.input_offset >= self.head.input_offset:
+                self.head, self.head_record = row, record
+        elif isinstance(row, ScopeState):
+            old = self.scopes.get(row.scope)
+            if old is None or row.input_offset >= old.input_offset:
+                self.scopes[row.scope] = row
+
+
+class Evidence:
+    """Commits and state of every agent, read at once; the rest when it is asked for.
+
+    Args:
+        log: what is judged.
+        roster: agents, as the worker runs them (seed and configuration included).
+        codec: Avro codec.
+        since: where evidence may begin; None: at the beginning.
+    """
+
+    def __init__(self, log: Log, roster: Mapping[str, Agent[Any]], codec: Codec, since: Since | None = None) -> None:
+        self.log, self.roster, self.codec, self.since = log, roster, codec, since
+        self.now_ms = log.now_ms
+        self.topics = log.topics()
+        self.identities: dict[str, Identity] = {name: identity_of(agent) for name, agent in roster.items()}
+        self.committed = {name: log.committed(name) for name in roster}
+        self.stored = {name: self._stored(AGENTS[name]) for name in roster}
+        self._horizon = {(t, p): log.bounds(t, p)[1] for name in roster for t in AGENTS[name].writes
+                         for p in self.topics.get(t, ())}
+        self._published: dict[str, dict[str, tuple[bytes, str]]] = {}
+        self._events: dict[str, list[tuple[Record, Event]]] = {}
+        self.conflicts: list[str] = []
+
+    def _stored(self, io: AgentIO) -> dict[int, Stored]:
+        stored = {p: Stored() for p in self.topics.get(io.changelog, ())}
+        if stored:
+            for record in self.log.read(io.changelog):
+                stored[record.partition].take(self.codec, record)
+        return stored
+
+    def covers(self, record: Record) -> bool:
+        """Whether a record is a claim to be judged: within `since`, and there when the reading began."""
+        return self.reached(record) and (self.since is None or self.since.covers(record))
+
+    def reached(self, record: Record) -> bool:
+        """Whether an output was there when the reading began."""
+        return record.offset < self._horizon.get((record.topic, record.partition), 0)
+
+    def records(self, topic: str, start: Mapping[int, int] | None = None) -> Iterator[Record]:
+        """Records of a topic; none where the topic is not there."""
+        if topic in self.topics:
+            yield from self.log.read(topic, start)
+
+    def stream(self, topic: str) -> Iterator[tuple[Record, Event]]:
+        """Decoded records; what cannot be decoded is left out, since no agent took it either."""
+        for record in self.records(topic):
+            event = self.decoded(record)
+            if event is not None:
+                yield record, event
+
+    def decoded(self, record: Record) -> Event | None:
+        """The event of a record; None where it cannot be decoded."""
+        try:
+            return self.codec.decode(record.topic, record.value)
+        except Refused:
+            return None
+
+    def events(self, topic: str) -> list[tuple[Record, Event]]:
+        """As `stream`, kept; an output id that comes again counts once, as every reader has it."""
+        if topic not in self._events:
+            kept: list[tuple[Record, Event]] = []
+            seen: dict[str, bytes | None] = {}
+            for record, event in self.stream(topic):
+                ce_id = header(record.headers, CE_ID)
+                if output_id(ce_id) is not None:
+                    assert ce_id is not None
+                    if ce_id in seen:
+                        if seen[ce_id] != record.value:
+                            self.conflicts.append(record.place)
+                        continue
+                    seen[ce_id] = record.value
+                kept.append((record, event))
+            self._events[topic] = kept
+        return self._events[topic]
+
+    def published(self, topic: str) -> dict[str, tuple[bytes, str]]:
+        """SHA-256 of the value and place of every output of ours on a topic, by output id; of repeats the first."""
+        if topic not in self._published:
+            found: dict[str, tuple[bytes, str]] = {}
+            for record in self.records(topic):
+                ce_id = header(record.headers, CE_ID)
+                if ce_id is not None and output_id(ce_id) is not None and ce_id not in found:
+                    found[ce_id] = (sha256(record.value or b"").digest(), record.place)
+            self._published[topic] = found
+        return self._published[topic]
+
+    def last(self, topic: str, n: int = 1) -> list[Record]:
+        """The last n offsets of every partition, where they hold records."""
+        start = {}
+        for p in self.topics.get(topic, ()):
+            low, end = self.log.bounds(topic, p)
+            if end > low:
+                start[p] = max(low, end - n)
+        return list(self.records(topic, start)) if start else []
+
+    def newest_work(self, io: AgentIO) -> Record | None:
+        """The newest record that the agent wrote: state, or an output that bears its name."""
+        found = self.last(io.changelog)
+        for topic in io.writes:
+            for record in self.last(topic, TAIL):
+                written = output_id(header(record.headers, CE_ID))
+                if written is not None and written[0] == io.name:
+                    found.append(record)
+        return max(found, key=lambda r: r.timestamp_ms or 0, default=None)

@@ -1,0 +1,72 @@
+"""All cells of all agents."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from random import Random
+from typing import Any
+
+from agents.contract import Agent
+from schemas.catalogue import AGENTS, AgentIO
+from schemas.codec import Codec
+from streams.verify.applied import applied
+from streams.verify.cells import KINDS, Cell, Kind, Report, Row, cell
+from streams.verify.durable import BUDGET, persists
+from streams.verify.evidence import Evidence, Since
+from streams.verify.flow import FRESH_S, PATIENCE_S, flow
+from streams.verify.learning import LEDGER, learns
+from streams.verify.origin import Origins
+from streams.verify.refold import Refolded
+from streams.verify.view import Log
+
+SAMPLE = 20
+
+
+def verify(log: Log, roster: Mapping[str, Agent[Any]], *, sample: int = SAMPLE, sample_seed: int = 0,
+           since: Since | None = None, patience_s: float = PATIENCE_S, fresh_s: float = FRESH_S, budget: int = BUDGET,
+           codec: Codec | None = None) -> Report:
+    """Judge every agent of the catalogue by the log.
+
+    Args:
+        log: what is judged.
+        roster: agents as the worker runs them, by name, with seed and configuration.
+        sample: policy updates asked again with other rewards.
+        sample_seed: draws them. A cheat must not know it beforehand.
+        since: where evidence may begin.
+        patience_s: how long input may wait, with nothing written meanwhile.
+        fresh_s: input older than that is no input.
+        budget: input records folded again for each agent's PERSISTS.
+        codec: Avro codec.
+
+    Raises:
+        NoBroker: the log cannot be reached.
+    """
+    evidence = Evidence(log, roster, codec or Codec(), since)
+    origins = Origins(evidence)
+    random = Random(sample_seed)
+    rows = []
+    for io in AGENTS.values():
+        if not io.built:
+            nothing = cell("NOT BUILT", "it stands in the catalogue, but has no code yet")
+            rows.append(Row(io.name, dict.fromkeys(KINDS, nothing)))
+        elif io.name not in roster:
+            nothing = cell("FAIL", "the catalogue says that it runs, but it is not in the roster")
+            rows.append(Row(io.name, dict.fromkeys(KINDS, nothing)))
+        else:
+            rows.append(Row(io.name, _cells(evidence, io, origins, sample, random, patience_s, fresh_s, budget)))
+    return Report(evidence.now_ms, sample, sample_seed, None if since is None else since.text, tuple(rows))
+
+
+def _cells(evidence: Evidence, io: AgentIO, origins: Origins, sample: int, random: Random, patience_s: float,
+           fresh_s: float, budget: int) -> dict[Kind, Cell]:
+    again: dict[tuple[str, int], Refolded] = {}
+    runs, receives = flow(evidence, io, patience_s=patience_s, fresh_s=fresh_s)
+    if LEDGER in io.writes:
+        learned, used = learns(evidence, io, sample, random, again), applied(evidence, io.name)
+    else:
+        learned = cell("NOT APPLICABLE", f"{io.name} computes from its input; it estimates nothing from outcomes and "
+                                         f"writes no policy")
+        used = cell("NOT APPLICABLE", f"{io.name} writes no policy that anyone could apply")
+    held = persists(evidence, io, random, again, budget=budget)
+    return {"RUNS": runs, "RECEIVES": receives, "LEARNS": learned, "PERSISTS": held, "APPLIED": used,
+            "ORIGIN": origins.judge(io)}

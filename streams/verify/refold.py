@@ -1,0 +1,146 @@
+"""One input partition folded again from its beginning, and what comes out held against what was published."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import NamedTuple
+
+from schemas.catalogue import AGENTS, TOPICS
+from schemas.events import Experience
+from schemas.refused import Refused
+from streams.fold import Damaged, OtherFormat, PartitionFold, Scope
+from streams.identity import Identity
+from streams.log import Record
+from streams.records import CE_ID, Incoming, Outgoing, header
+from streams.verify.evidence import Evidence, Stored
+
+SHOWN = 3  # how many differing records a sentence names
+
+
+class Before(NamedTuple):
+    """The scope's state before a record, and the record: what an update can be made again from."""
+
+    scope: str
+    entry: Scope | None
+    record: Record
+
+
+@dataclass(slots=True)
+class Refolded:
+    """A partition folded again.
+
+    Attributes:
+        fold: as it stands behind the last record folded.
+        compared: outputs that met a published record, byte for byte.
+        differing: places of published records that are not what follows from the input.
+        missing: ids of outputs that follow from the input and were never published.
+        policies: ids of the policy versions that follow from the input.
+        learnable: outcomes in the input that the agent must learn from.
+        before: by offset of the record.
+    """
+
+    fold: PartitionFold
+    compared: int = 0
+    differing: list[str] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+    policies: list[str] = field(default_factory=list)
+    learnable: int = 0
+    before: dict[int, Before] = field(default_factory=dict)
+
+    @property
+    def contradicts(self) -> str | None:
+        """What does not follow, in words; None where all does."""
+        if self.differing:
+            return f"{len(self.differing)} published records are not what the input gives: {_some(self.differing)}"
+        if self.missing:
+            return f"{len(self.missing)} records follow from the input and were never published: {_some(self.missing)}"
+        return None
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:SHOWN]) + (" ..." if len(names) > SHOWN else "")
+
+
+def incoming(record: Record) -> Incoming:
+    """A record of the log as the fold takes it."""
+    return Incoming(record.offset, record.key, record.value, record.headers)
+
+
+def begins(evidence: Evidence, name: str, partition: int) -> bool:
+    """Whether the input is there from its beginning."""
+    io = AGENTS[name]
+    return partition in evidence.topics.get(io.input_topic, ()) and \
+        evidence.log.bounds(io.input_topic, partition)[0] == 0
+
+
+def refold(evidence: Evidence, name: str, partition: int, upto: int, *, identity: Identity | None = None,
+           keep: Collection[int] = ()) -> Refolded:
+    """Fold a partition from its beginning to an offset, inclusive.
+
+    Args:
+        evidence: the log.
+        name: agent.
+        partition: of its input topic.
+        upto: last input offset.
+        identity: stamped on policies; default that of the agent as it would run here.
+        keep: offsets before which the state is wanted.
+    """
+    io = AGENTS[name]
+    fold = PartitionFold(evidence.roster[name], partition, evidence.codec, identity or evidence.identities[name])
+    done = Refolded(fold)
+    published = {topic: evidence.published(topic) for topic in io.writes}  # before the input is read: one at a time
+    for record in evidence.records(io.input_topic, {partition: 0}):
+        if record.offset > upto:
+            break
+        if io.direct:
+            _note(evidence, done, record, keep)
+        for out in fold.apply(incoming(record)):
+            compare(out, published, done)
+    return done
+
+
+def _note(evidence: Evidence, done: Refolded, record: Record, keep: Collection[int]) -> None:
+    event = evidence.decoded(record)
+    if not isinstance(event, Experience):
+        return
+    if event.learnable and event.book_id == done.fold.agent.name:
+        done.learnable += 1
+    if record.offset in keep:
+        done.before[record.offset] = Before(event.symbol, done.fold.scopes.get(event.symbol), record)
+
+
+def compare(out: Outgoing, published: dict[str, dict[str, tuple[bytes, str]]], done: Refolded) -> None:
+    """Hold an output against the published record of its id. Dead letters and views are not outputs of record."""
+    if out.event is None or TOPICS[out.topic].cleanup == "compact":
+        return
+    ce_id = header(out.headers, CE_ID) or ""
+    if out.topic == "policy.ledger":
+        done.policies.append(ce_id)
+    found = published[out.topic].get(ce_id)
+    if found is None:
+        done.missing.append(ce_id)
+    elif found[0] != sha256(out.value or b"").digest():
+        done.differing.append(found[1])
+    else:
+        done.compared += 1
+
+
+def restored(evidence: Evidence, name: str, partition: int, stored: Stored) -> PartitionFold:
+    """The state on the changelog as a fold, by our own reading.
+
+    Raises:
+        Damaged: it does not meet the head's digest, or cannot be read.
+        OtherFormat: it is of another layout.
+        Refused: it is not a state of the agent.
+    """
+    if stored.unreadable:
+        raise Damaged(", ".join(stored.unreadable))
+    fold = PartitionFold(evidence.roster[name], partition, evidence.codec, evidence.identities[name])
+    fold.restore(stored.scopes.values(), stored.head)
+    return fold
+
+
+__all__ = ["Before", "Damaged", "OtherFormat", "Refolded", "Refused", "begins", "compare", "incoming", "refold",
+           "restored"]

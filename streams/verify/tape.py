@@ -1,0 +1,71 @@
+"""A log in memory, as a broker would hold it, written by the driver.
+
+The driver delivers one record at a time and has neither inboxes nor changelogs nor commits. The tape writes down what
+it delivers, copies each record into the inboxes of its readers as a relay does, and at `flush` writes the state of the
+folds and commits what they took.
+"""
+
+from __future__ import annotations
+
+from zlib import crc32
+
+from schemas import catalogue
+from schemas.catalogue import GLOBAL, TOPICS
+from schemas.events import Event
+from streams.driver import Driver
+from streams.records import OWNER, SOURCE_OFFSET, SOURCE_PARTITION, SOURCE_TOPIC, Outgoing, event_key
+from streams.verify.view import MemoryLog
+
+
+class Tape:
+    """Hand it to the driver as `tap`.
+
+    Args:
+        partitions: of every topic that is keyed by symbol; the driver's number.
+    """
+
+    def __init__(self, partitions: int = 1) -> None:
+        self.log = MemoryLog()
+        self._partitions = partitions
+        for topic in catalogue.built_topics():
+            self.log.create(topic.name, 1 if topic.partitions == 1 else partitions)
+
+    def __call__(self, record: Outgoing) -> Outgoing:
+        """Write down a record that the driver is about to deliver."""
+        ts_ms: int = getattr(record.event, "ts_ms", self.log.now_ms)
+        self.log.now_ms = max(self.log.now_ms, ts_ms)
+        partition = self._partition(record.topic, record)
+        kept = self.log.append(record.topic, partition, record.key, record.value, record.headers, self.log.now_ms)
+        for io in catalogue.built_agents():
+            route = io.reads.get(record.topic)
+            if route is None or io.direct:
+                continue
+            more = ((SOURCE_TOPIC, record.topic.encode()), (SOURCE_PARTITION, str(partition).encode()),
+                    (SOURCE_OFFSET, str(kept.offset).encode()), (OWNER, b"tape"))
+            everywhere = route == "broadcast"
+            for p in range(self._partitions) if everywhere else (self._scope_partition(record),):
+                self.log.append(io.input_topic, p, record.key, record.value, (*record.headers, *more), self.log.now_ms)
+        return record
+
+    def _partition(self, topic: str, record: Outgoing) -> int:
+        return 0 if TOPICS[topic].partitions == 1 else self._scope_partition(record)
+
+    def _scope_partition(self, record: Outgoing) -> int:
+        event: Event | None = record.event
+        assert event is not None
+        scope = catalogue.scope_of(record.topic, event_key(record.topic, event).decode())
+        return 0 if scope == GLOBAL else crc32(scope.encode()) % self._partitions
+
+    def flush(self, driver: Driver) -> MemoryLog:
+        """Write the state of all folds and commit what they took; returns the log."""
+        for name, folds in driver.folds.items():
+            io = catalogue.AGENTS[name]
+            for fold in folds:
+                if fold.offset < 0:
+                    continue
+                for key, value in fold.flush().rows:
+                    self.log.append(io.changelog, fold.partition, key, value, (), self.log.now_ms)
+            for topic in {io.input_topic, *io.reads}:
+                for p, rows in self.log.records[topic].items():
+                    self.log.commits[name][topic, p] = len(rows)
+        return self.log

@@ -1,0 +1,87 @@
+"""Every agent of the roster passes the automatic suite, on what it really gets when all of them run together."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import pytest
+
+from agents.algorithms.market import generate
+from agents.roster import ROSTER
+from schemas import catalogue
+from schemas.events import Candle, Command, DecisionOutcome, Event, Instrument, PolicyCommand, Tick
+from streams.driver import Driver
+from streams.records import Outgoing
+from tests.agents.check import check_agent
+
+MINUTE_MS = 60_000
+START_MS = 1_700_000_040_000 // MINUTE_MS * MINUTE_MS
+BARS = 480  # 230 until features are ready, then some sixty decisions a symbol
+SYMBOLS = ("AAA", "BBB", "CCC")
+
+
+def candles(symbol: str, seed: int) -> list[Candle]:
+    m = generate(seed, BARS)
+    columns = zip(*(a.tolist() for a in (m.open, m.high, m.low, m.close, m.volume)), strict=True)
+    return [
+        Candle(symbol=symbol, interval_ms=MINUTE_MS, open_time_ms=START_MS + i * MINUTE_MS,
+               ts_ms=START_MS + (i + 1) * MINUTE_MS, open=o, high=max(o, h, c), low=min(o, lo, c), close=c, volume=v,
+               source=f"synthetic:{seed}", origin="SYNTHETIC")
+        for i, (o, h, lo, c, v) in enumerate(columns)
+    ]
+
+
+def instrument(symbol: str) -> Instrument:
+    return Instrument(symbol=symbol, ts_ms=START_MS, days_per_year=365, fee_bps=1.0, half_spread_bps=0.5,
+                      slippage_bps=0.5, source="synthetic:0", origin="SYNTHETIC")
+
+
+def halt(command: Command, bar: int, symbol: str | None) -> PolicyCommand:
+    return PolicyCommand(command_id=f"{command}-{bar}", ts_ms=START_MS + bar * MINUTE_MS, command=command,
+                         symbol=symbol, actor="test", reason="test")
+
+
+def outside() -> list[tuple[str, Event]]:
+    """Instruments, candles of all symbols, a tick a bar, and two halts, in order of event time."""
+    out: list[tuple[str, Event]] = [("market.instruments", instrument(s)) for s in SYMBOLS]
+    commands = {300: halt("HALT", 300, "BBB"), 330: halt("RESUME", 330, "BBB"),
+                400: halt("HALT", 400, None), 410: halt("RESUME", 410, None)}
+    for i, row in enumerate(zip(*(candles(s, n) for n, s in enumerate(SYMBOLS)), strict=True), start=1):
+        out += [("policy.commands", commands[i])] if i in commands else []
+        out += [("market.candles", c) for c in row]
+        out.append(("system.clock", Tick(ts_ms=row[0].ts_ms, writer="ingest:test")))
+    return out
+
+
+@cache
+def delivered() -> list[tuple[str, Event]]:
+    """(topic, event) of all records of a run of the whole roster, in the order in which they were read."""
+    seen: list[tuple[str, Event]] = []
+
+    def tap(record: Outgoing) -> Outgoing:
+        assert record.event is not None
+        seen.append((record.topic, record.event))
+        return record
+
+    driver = Driver({name: agent() for name, agent in ROSTER.items()}, tap=tap)
+    driver.run(outside())
+    assert not [t for t in driver.log if t.endswith(".dlq")], "the realistic run has dead letters"
+    return seen
+
+
+def test_the_run_brings_every_agent_each_of_its_inputs() -> None:
+    topics = {topic for topic, _ in delivered()}
+    assert {t for name in ROSTER for t in catalogue.AGENTS[name].reads} <= topics
+    reasons = {e.reason for _, e in delivered() if isinstance(e, DecisionOutcome)}
+    assert {"halt", "no_signal"} <= reasons
+
+
+def test_every_built_agent_is_in_the_roster() -> None:
+    assert set(ROSTER) == {a.name for a in catalogue.built_agents()}
+    assert all(agent.name == name for name, agent in ROSTER.items())
+
+
+@pytest.mark.parametrize("name", sorted(ROSTER))
+def test_the_suite(name: str) -> None:
+    reads = catalogue.AGENTS[name].reads
+    check_agent(ROSTER[name], [event for topic, event in delivered() if topic in reads])

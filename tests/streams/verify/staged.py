@@ -1,0 +1,105 @@
+"""Runs of the real roster on a log in memory, with parts of it exchanged for cheats."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from agents.algorithms.market import generate
+from agents.contract import Agent
+from agents.roster import ROSTER
+from schemas.codec import Codec
+from schemas.events import Candle, Event, Tick
+from streams.driver import Driver
+from streams.identity import identity_of
+from streams.records import Outgoing
+from streams.verify.cells import Cell, Kind, Report
+from streams.verify.evidence import Since
+from streams.verify.judge import verify
+from streams.verify.tape import Tape
+from streams.verify.view import MemoryLog
+
+HOUR_MS = 3_600_000
+BARS = 900
+CODEC = Codec()
+Tamper = Callable[[str, Event], Event | None]
+
+
+def honest() -> dict[str, Agent[Any]]:
+    """The roster."""
+    return {name: kind() for name, kind in ROSTER.items()}
+
+
+def made(bars: int = BARS, seed: int = 0, source: str = "synthetic:0", origin: Any = "SYNTHETIC", start: int = 0,
+         ticks_more: int = 0, symbols: tuple[str, ...] = ("MADE",)) -> Iterator[tuple[str, Event]]:
+    """Candles of the made market with a tick behind each bar, and ticks alone behind the last."""
+    markets = {symbol: generate(seed + i, max(bars, 1)) for i, symbol in enumerate(symbols)}
+    for t in range(start, bars + ticks_more):
+        for symbol, m in markets.items() if t < bars else ():
+            yield "market.candles", Candle(
+                symbol=symbol, interval_ms=HOUR_MS, open_time_ms=t * HOUR_MS, ts_ms=(t + 1) * HOUR_MS,
+                open=float(m.open[t]), high=float(m.high[t]), low=float(m.low[t]), close=float(m.close[t]),
+                source=source, origin=origin,
+            )
+        yield "system.clock", Tick(ts_ms=(t + 1) * HOUR_MS, writer="test")
+
+
+@dataclass
+class Stage:
+    """A run and its log."""
+
+    driver: Driver
+    tape: Tape
+
+    @property
+    def log(self) -> MemoryLog:
+        return self.tape.log
+
+    def judge(self, roster: Mapping[str, Agent[Any]] | None = None, since: Since | None = None,
+              **options: Any) -> Report:
+        return verify(self.log, roster or honest(), since=since, codec=CODEC, **options)
+
+
+def stage(agents: Mapping[str, Agent[Any]] | None = None, *, tamper: Tamper | None = None, partitions: int = 1,
+          **market: Any) -> Stage:
+    """Run agents on the made market.
+
+    Args:
+        agents: what runs in place of the honest agent of that name. It stamps the honest agent's identity.
+        tamper: called with everything that is published before anything reads it; None drops the record.
+        market: see `made`.
+    """
+    running = {**honest(), **(agents or {})}
+    tape = Tape(partitions)
+
+    def tap(record: Outgoing) -> Outgoing | None:
+        if tamper is not None and record.event is not None:
+            event = tamper(record.topic, record.event)
+            if event is None:
+                return None
+            if event is not record.event:
+                record = record._replace(event=event, value=CODEC.encode(record.topic, event))
+        return tape(record)
+
+    driver = Driver(running, partitions=partitions, codec=CODEC, tap=tap,
+                    identities={name: identity_of(agent) for name, agent in honest().items()})
+    driver.run(made(**market))
+    tape.flush(driver)
+    return Stage(driver, tape)
+
+
+def at(report: Report, agent: str, kind: Kind) -> Cell:
+    """A cell."""
+    return next(row for row in report.rows if row.agent == agent).cells[kind]
+
+
+def states(report: Report) -> dict[str, str]:
+    """State of every cell that is built, keyed agent/KIND."""
+    return {f"{row.agent}/{kind}": c.state for row in report.rows for kind, c in row.cells.items()
+            if c.state != "NOT BUILT"}
+
+
+def red(report: Report) -> set[str]:
+    """Cells that are FAIL or STALE."""
+    return {name for name, state in states(report).items() if state in ("FAIL", "STALE")}

@@ -1,0 +1,295 @@
+"""What verify must not let pass. Each cheat runs in place of the honest agent and stamps its identity.
+
+A learner that cheats is judged twice: by who folds with the honest code, and by who was given the cheat's own code.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from msgspec.structs import replace
+
+from schemas.events import Candle, Event, Experience, PolicyApplied, PolicyRecord, Tick, TradeClosed
+from tests.streams.verify import cheats
+from tests.streams.verify.staged import HOUR_MS, Stage, at, made, red, stage
+
+
+@pytest.fixture(scope="module")
+def healthy() -> Stage:
+    return stage()
+
+
+LEARNERS = [cheats.Constant, cheats.NeverUpdates, cheats.Hashed, cheats.HashedDraws, cheats.OutcomesUnseen]
+
+
+@pytest.mark.parametrize("cheat", LEARNERS, ids=lambda c: c.__name__)
+def test_a_learner_that_does_not_learn_fails_against_the_honest_code(cheat: type) -> None:
+    report = stage({"q_learning": cheat()}).judge()
+    assert at(report, "q_learning", "LEARNS").state == "FAIL", at(report, "q_learning", "LEARNS")
+    assert at(report, "q_learning", "PERSISTS").state == "FAIL"
+    assert report.exit_code == 1
+
+
+@pytest.mark.parametrize("cheat", LEARNERS, ids=lambda c: c.__name__)
+def test_a_learner_that_does_not_learn_fails_by_its_own_code(cheat: type) -> None:
+    """As if the cheat stood in the roster: folding again gives the same bytes, so only other rewards can tell."""
+    run = stage({"q_learning": cheat()})
+    roster: dict[str, Any] = {**run_roster(), "q_learning": cheat()}
+    cell = at(verify_as_honest(run, roster), "q_learning", "LEARNS")
+    assert cell.state == "FAIL", cell
+
+
+def run_roster() -> dict[str, Any]:
+    from tests.streams.verify.staged import honest
+
+    return honest()
+
+
+def verify_as_honest(run: Stage, roster: dict[str, Any]) -> Any:
+    """Judge with the cheat's code under the honest code's hash, which is what the cheat stamped."""
+    from streams.identity import identity_of
+    from streams.verify import evidence
+
+    genuine = {name: identity_of(agent) for name, agent in run_roster().items()}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(evidence, "identity_of", lambda agent: genuine[agent.name])
+        return run.judge(roster)
+
+
+def test_policies_of_other_code_are_not_proven_never_passed() -> None:
+    def relabel(topic: str, event: Event) -> Event:
+        if isinstance(event, PolicyRecord) and event.provenance is not None:
+            return replace(event, provenance=replace(event.provenance, code_hash="0" * 64))
+        return event
+
+    cell = at(stage(tamper=relabel).judge(), "q_learning", "LEARNS")
+    assert cell.state == "NOT PROVEN"
+    assert "another code" in cell.why
+
+
+def test_a_policy_that_nobody_learned_fails() -> None:
+    run = stage()
+    last = run.log.records["policy.ledger"][0][-1]
+    run.log.append("policy.ledger", 0, last.key, last.value, (("ce_id", b"someone"),), run.log.now_ms)
+    cell = at(run.judge(), "q_learning", "LEARNS")
+    assert cell.state == "FAIL"
+    assert "does not follow from its input" in cell.why
+
+
+def test_policies_acknowledged_at_weight_zero() -> None:
+    report = stage({"paper_execution": cheats.WeightZero()}).judge()
+    cell = at(report, "q_learning", "APPLIED")
+    assert cell.state == "FAIL"
+    assert cell.why.startswith("changed 0 of ")
+    assert at(report, "paper_execution", "PERSISTS").state == "FAIL"
+
+
+def test_executions_that_were_only_said() -> None:
+    cell = at(stage({"paper_execution": cheats.SaysItExecuted()}).judge(), "q_learning", "APPLIED")
+    assert cell.state == "FAIL"
+    assert "no trade of it was ever closed" in cell.why
+
+
+def test_nobody_acknowledges() -> None:
+    cell = at(stage(tamper=lambda topic, e: None if isinstance(e, PolicyApplied) else e).judge(),
+              "q_learning", "APPLIED")
+    assert cell.state == "FAIL"
+    assert "nobody says" in cell.why
+
+
+def test_nobody_decides_by_the_policy() -> None:
+    """Forced decisions teach volatilities only, so there is a genesis policy and never another."""
+    report = stage({"decision": cheats.IgnoresPolicies()}).judge()
+    cell = at(report, "q_learning", "APPLIED")
+    assert cell.state == "FAIL"
+    assert "none used it" in cell.why
+    assert at(report, "decision", "PERSISTS").state == "FAIL"
+
+
+def test_a_feed_that_stopped_while_time_went_on() -> None:
+    report = stage(ticks_more=24, bars=600).judge()
+    cell = at(report, "features", "RECEIVES")
+    assert (cell.state, cell.place) == ("STALE", "market.candles-0@599")
+    assert "the feed stopped" in cell.why
+    assert report.exit_code == 1
+
+
+def test_a_feed_that_stopped_together_with_the_clock_is_idle(healthy: Stage) -> None:
+    now_ms = healthy.log.now_ms
+    try:
+        healthy.log.now_ms += HOUR_MS
+        report = healthy.judge()
+    finally:
+        healthy.log.now_ms = now_ms
+    assert at(report, "features", "RECEIVES").state == at(report, "features", "RUNS").state == "IDLE"
+    assert report.exit_code == 0
+
+
+@pytest.mark.parametrize("agent", ["features", "decision", "paper_execution", "experience", "q_learning"])
+def test_an_agent_that_died_at_start(agent: str) -> None:
+    """It wrote nothing, copied nothing and committed nothing; its topics wait."""
+    run = stage(bars=400)
+    died(run, agent)
+    report = run.judge()
+    assert {f"{agent}/RUNS", f"{agent}/RECEIVES"} <= red(report)
+    assert at(report, agent, "RUNS").place is None
+
+
+def died(run: Stage, agent: str) -> None:
+    from schemas.catalogue import AGENTS
+
+    io, log = AGENTS[agent], run.log
+    log.commits[agent] = {}
+    for topic in (io.changelog, *io.writes, *(() if io.direct else (io.input_topic,))):
+        log.records[topic] = {p: [] for p in log.records[topic]}
+    if agent == "q_learning":  # nothing was decided by a policy either, but forced decisions have outcomes
+        assert log.records["learning.experience"][0]
+    log.now_ms += 60_000
+
+
+def test_an_agent_that_died_in_the_middle_is_stale() -> None:
+    run = stage(bars=500)
+    run.driver.run(made(bars=520, start=500))
+    for agent in ("decision", "paper_execution", "experience", "q_learning"):
+        for io_topic in run.log.commits[agent]:
+            run.log.commits[agent][io_topic] = len(run.log.records[io_topic[0]][io_topic[1]])
+    for record in run.log.records["market.features"][0][500:]:
+        run.log.records["market.features"][0].remove(record)
+    report = run.judge()
+    assert at(report, "features", "RUNS").state == "STALE"
+    assert at(report, "features", "RECEIVES").state == "STALE"
+
+
+def test_state_behind_the_commit() -> None:
+    run = stage(bars=300)
+    run.log.commits["features"]["features.inbox", 0] += 1
+    cell = at(run.judge(), "features", "PERSISTS")
+    assert cell.state == "FAIL"
+    assert "a restart would lose" in cell.why
+
+
+def test_no_state_at_all() -> None:
+    run = stage(bars=300)
+    run.log.records["decision.changelog"] = {0: []}
+    assert at(run.judge(), "decision", "PERSISTS").state == "FAIL"
+
+
+@pytest.mark.parametrize("topic", ["policy.ledger", "market.features", "learning.experience",
+                                   "rl.meta.strategy_selected", "execution.trade.closed"])
+def test_synthetic_data_under_a_real_label(topic: str) -> None:
+    def relabel(name: str, event: Event) -> Event:
+        return replace(event, source="binance", origin="CLAIMED") if name == topic else event  # type: ignore[call-arg]
+
+    from schemas.catalogue import AGENTS
+
+    writer = next(a.name for a in AGENTS.values() if a.built and topic in a.writes)
+    cell = at(stage(tamper=relabel, bars=500).judge(), writer, "ORIGIN")
+    assert cell.state == "FAIL"
+    assert "all its candles are synthetic" in cell.why
+    assert (cell.place or "").startswith(topic)
+
+
+def test_a_candle_whose_source_and_origin_contradict_each_other() -> None:
+    cell = at(stage(bars=60, source="synthetic:7", origin="CHECKED").judge(), "features", "ORIGIN")
+    assert cell.state == "FAIL"
+    assert "contradicts itself" in cell.why
+
+
+def walk(bars: int, seed: int) -> list[tuple[str, Event]]:
+    """Independent normal steps: what the predecessor fed its learners."""
+    random = np.random.default_rng(seed)
+    close = 100 * np.exp(np.cumsum(random.normal(0, 0.01, bars)))
+    out: list[tuple[str, Event]] = []
+    for t in range(bars):
+        opened = float(close[t - 1]) if t else 100.0
+        closed = float(close[t])
+        out += [("market.candles", Candle(
+            symbol="BTCUSDT", interval_ms=HOUR_MS, open_time_ms=t * HOUR_MS, ts_ms=(t + 1) * HOUR_MS, open=opened,
+            high=max(opened, closed) * 1.001, low=min(opened, closed) * 0.999, close=closed, source="binance",
+            origin="CLAIMED")), ("system.clock", Tick(ts_ms=(t + 1) * HOUR_MS, writer="test"))]
+    return out
+
+
+def test_a_gaussian_walk_under_a_real_label() -> None:
+    run = stage(bars=1)
+    run = Stage(run.driver, run.tape)
+    run.driver.run(walk(1300, 42))
+    run.tape.flush(run.driver)
+    cell = at(run.judge(), "features", "ORIGIN")
+    assert cell.state == "FAIL"
+    assert "independent normal steps" in cell.why
+
+
+def test_a_made_market_with_fat_tails_under_a_real_label_is_not_seen() -> None:
+    """The limit of what prices alone can tell; docs/proof.md says so."""
+    cell = at(stage(bars=1200, source="binance", origin="CLAIMED").judge(), "features", "ORIGIN")
+    assert cell.state == "PASS"
+    assert "CLAIMED is the producer's word" in cell.why
+
+
+def change_trade(**changes: Any) -> Any:
+    """Change the tenth trade."""
+    count = 0
+
+    def tamper(topic: str, event: Event) -> Event:
+        nonlocal count
+        if isinstance(event, TradeClosed):
+            count += 1
+            if count == 10:
+                return replace(event, **{k: v(event) if callable(v) else v for k, v in changes.items()})
+        return event
+
+    return tamper
+
+
+@pytest.mark.parametrize(("changes", "says"), [
+    ({"pnl_usd": lambda t: -t.pnl_usd}, "pnl_usd is"),
+    ({"pnl_usd": lambda t: t.pnl_usd + 1, "r_multiple": lambda t: (t.pnl_usd + 1) / t.risk_at_open}, "pnl_usd is"),
+    ({"r_multiple": lambda t: t.r_multiple + 0.1}, "r_multiple is"),
+    ({"fees": 0.0, "pnl_usd": lambda t: t.pnl_usd + t.fees,
+      "r_multiple": lambda t: (t.pnl_usd + t.fees) / t.risk_at_open,
+      "pnl_pct": lambda t: (t.pnl_usd + t.fees) / t.equity_at_open}, "fees are 0"),
+    ({"opened_ms": lambda t: t.opened_ms - 8 * HOUR_MS}, "before its decision"),
+    ({"ts_ms": lambda t: t.ts_ms + 1}, "there is no candle at its exit"),
+    ({"decision_id": "MADE/q_learning/1"}, "is not on the log"),
+])
+def test_an_invented_trade(changes: dict[str, Any], says: str) -> None:
+    cell = at(stage(tamper=change_trade(**changes)).judge(), "paper_execution", "ORIGIN")
+    assert cell.state == "FAIL"
+    assert says in cell.why
+
+
+def test_a_fill_outside_of_its_bar_with_everything_else_consistent() -> None:
+    def pnl(t: TradeClosed) -> float:
+        return t.quantity * (price(t) - t.entry_price) * (1 if t.side == "LONG" else -1) - t.fees - t.funding
+
+    def price(t: TradeClosed) -> float:
+        return t.exit_price * (1.05 if t.side == "LONG" else 0.95)
+
+    cell = at(stage(tamper=change_trade(
+        exit_price=price, pnl_usd=pnl, r_multiple=lambda t: pnl(t) / t.risk_at_open,
+        pnl_pct=lambda t: pnl(t) / t.equity_at_open)).judge(), "paper_execution", "ORIGIN")
+    assert cell.state == "FAIL"
+    assert "its exit at" in cell.why
+
+
+def test_a_fill_that_is_only_too_good_shows_when_the_book_is_folded_again() -> None:
+    def pnl(t: TradeClosed) -> float:
+        return t.pnl_usd + t.quantity * t.exit_price * 1e-5
+
+    report = stage(tamper=change_trade(
+        exit_price=lambda t: t.exit_price * (1 + 1e-5 * (1 if t.side == "LONG" else -1)), pnl_usd=pnl,
+        r_multiple=lambda t: pnl(t) / t.risk_at_open, pnl_pct=lambda t: pnl(t) / t.equity_at_open)).judge()
+    assert at(report, "paper_execution", "PERSISTS").state == "FAIL"
+
+
+def test_a_reward_that_is_not_its_trades() -> None:
+    def tamper(topic: str, event: Event) -> Event:
+        return replace(event, reward_r=event.reward_r + 1) if isinstance(event, Experience) and event.trade_id \
+            else event
+
+    report = stage(tamper=tamper, bars=500).judge()
+    assert "but its trade made" in at(report, "experience", "ORIGIN").why
+    assert at(report, "experience", "ORIGIN").state == "FAIL"
