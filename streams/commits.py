@@ -62,11 +62,15 @@ class Commits:
         give_up = time.monotonic() + self._timeout_s
         while True:
             try:
-                return list(consumer.committed(asked, timeout=self._timeout_s))
+                found = list(consumer.committed(asked, timeout=self._timeout_s))
+                error = next((t.error for t in found if t.error is not None), None)
             except KafkaException as exc:
-                if exc.args[0].code() not in _PASSING or time.monotonic() > give_up:
-                    raise
-                time.sleep(RETRY_S)
+                error = exc.args[0]
+            if error is None:
+                return found
+            if error.code() not in _PASSING or time.monotonic() > give_up:
+                raise KafkaException(error)
+            time.sleep(RETRY_S)
 
     def close(self) -> None:
         """Leave the broker."""

@@ -1,7 +1,9 @@
 """Offsets of finished work, coalesced and committed without waiting.
 
 State heads carry the input offset, so a commit is for the eyes of people, for lag, and for where a relay resumes: it
-may come a little later, never earlier than the acknowledgement of what it stands for.
+may come a little later, never earlier than the acknowledgement of what it stands for. While partitions are held nobody
+waits for a commit's answer; when they are let go, the newest offset of each is committed once more, and waited for: the
+one before may still be on its way, or may have failed.
 """
 
 from __future__ import annotations
@@ -27,31 +29,32 @@ class Committer:
         self._commit = commit
         self._interval_s = interval_s
         self._next: dict[TP, int] = {}
+        self._newest: dict[TP, int] = {}
         self._task: asyncio.Task[None] | None = None
 
     def mark(self, tp: TP, offset: int) -> None:
         """Everything below `offset` is finished."""
-        self._next[tp] = offset
+        self._next[tp] = self._newest[tp] = offset
         if self._task is None or self._task.done():
             self._task = asyncio.get_running_loop().create_task(self._later())
 
     async def _later(self) -> None:
         while self._next:
             await asyncio.sleep(self._interval_s)
-            await self._now(wait=False)
-
-    async def _now(self, wait: bool) -> None:
-        offsets, self._next = self._next, {}
-        if offsets:
-            await self._commit(offsets, wait)
+            offsets, self._next = self._next, {}
+            if offsets:
+                await self._commit(offsets, False)
 
     async def finish(self) -> None:
-        """Commit what is marked and wait for the broker."""
+        """Commit the newest offset of everything ever marked and wait for the broker."""
         if self._task is not None:
             self._task.cancel()
             self._task = None
-        await self._now(wait=True)
+        self._next = {}
+        if self._newest:
+            await self._commit(dict(self._newest), True)
 
     def forget(self) -> None:
         """Drop what is marked, after a failure."""
         self._next.clear()
+        self._newest.clear()

@@ -143,6 +143,7 @@ class PollThread:
                     paused_since = None
                     self._poll(0, 0)
                 time.sleep(0.001)
+            self._serve()  # what was asked for before the end, a commit perhaps
             self._client.close()
         except BaseException as exc:
             self._post(self._owner.fail, exc)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import signal
 import subprocess
@@ -17,6 +18,7 @@ from faust.types import TP
 
 from schemas.codec import Codec
 from schemas.events import Event
+from streams.commits import Commits
 from streams.fold import PartitionFold
 from streams.log import LogReader, Record
 from streams.records import encode_event
@@ -124,14 +126,11 @@ def firsts(records: Iterable[Record]) -> dict[str, Record]:
 
 
 def committed(settings: Settings, agent: str, topic: str) -> Mapping[int, int]:
-    """The group's committed offsets of a topic."""
-    consumer = ck.Consumer({**settings.client(), "group.id": settings.group(agent)})
-    try:
-        with LogReader(settings) as log:
-            asked = [ck.TopicPartition(settings.topic(topic), p) for p in log.partitions(topic)]
-        return {at.partition: at.offset for at in consumer.committed(asked, 15)}
-    finally:
-        consumer.close()
+    """The group's committed offsets of a topic; partitions without a commit are left out."""
+    with LogReader(settings) as log:
+        asked = [(settings.topic(topic), p) for p in log.partitions(topic)]
+    with contextlib.closing(Commits(settings, timeout_s=15)) as commits:
+        return {partition: offset for (_, partition), offset in commits.of(settings.group(agent), asked).items()}
 
 
 class WorkerProcess:

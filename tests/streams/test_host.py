@@ -257,7 +257,7 @@ async def test_a_failed_batch_acknowledges_nothing_and_stops_in_time(
         assert await worker.stop(), "a part was left behind"
         assert time.monotonic() - began < 10, "ten seconds are the promise"
     assert counts(prefix, CountingLearner()) == {}
-    assert max(committed(prefix, "q_learning", "learning.experience").values()) <= 0
+    assert max(committed(prefix, "q_learning", "learning.experience").values(), default=0) == 0
     async with run_agents(prefix, {"q_learning": CountingLearner()}):
         await until(lambda: count(prefix, "learning.drift.detected") >= 100, "outputs")
     assert counts(prefix, CountingLearner()) == expected(_experiences(100))
