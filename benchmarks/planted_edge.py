@@ -1,6 +1,6 @@
 """Does the Q-learner find a planted edge, and only where there is one?
 
-    python -m benchmarks.planted_edge --seeds 400 --controls 100 --json out.json
+    python -m benchmarks.planted_edge --seeds 400 --controls 100 --json out.json [--market reversed]
 
 Each seed is a market of its own (`agents.algorithms.market`), driven without a broker through features, decision,
 paper execution, experience and Q-learning until 3,000 outcomes are learned. The learner's greedy map is then valued on
@@ -25,6 +25,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from agents.algorithms import market
 from agents.decision.core import DecisionConfig
 from agents.paper_execution.layout import PaperConfig
 from agents.q_learning.config import QLearningConfig
@@ -69,12 +70,13 @@ class _Lesson:
         return record
 
 
-def learn(seed: int, dealt: Sequence[float] | None = None) -> _Lesson:
+def learn(seed: int, dealt: Sequence[float] | None = None, params: market.Params = market.PLANTED) -> _Lesson:
     """One market, until the learner has its outcomes.
 
     Args:
         seed: of the market and of every agent.
         dealt: rewards to give instead of the earned ones, in order; None: the earned ones.
+        params: what the market is made of.
 
     Raises:
         RuntimeError: the market ended first.
@@ -86,14 +88,14 @@ def learn(seed: int, dealt: Sequence[float] | None = None) -> _Lesson:
                        "q_learning": QLearningConfig}.get(name, agent.config_type)
         agents[name] = agent(config_type(seed=seed, **CONFIGS.get(name, {})))
     driver = Driver(agents, codec=ObjectCodec(), keep=(), tap=lesson.tap)
-    driver.run(_events(seed, lesson))
+    driver.run(_events(seed, lesson, params))
     if len(lesson.rewards) < OUTCOMES or lesson.policy is None or lesson.policy.outcomes != OUTCOMES:
         raise RuntimeError(f"seed {seed}: the market ended after {len(lesson.rewards)} outcomes")
     return lesson
 
 
-def _events(seed: int, lesson: _Lesson) -> Iterator[tuple[str, Event]]:
-    loaded, costs = synthetic_market(seed, ["CONTROL"], OUTCOMES * 4 + SPARE_BARS)
+def _events(seed: int, lesson: _Lesson, params: market.Params) -> Iterator[tuple[str, Event]]:
+    loaded, costs = synthetic_market(seed, ["CONTROL"], OUTCOMES * 4 + SPARE_BARS, params=params)
     first: list[Instrument] = instruments(loaded, costs)
     for instrument in first:
         yield "market.instruments", instrument
@@ -105,11 +107,11 @@ def _events(seed: int, lesson: _Lesson) -> Iterator[tuple[str, Event]]:
             yield "system.clock", Tick(ts_ms=candle.ts_ms, writer=f"ingest:{seed}")
 
 
-def run_seed(seed: int, table: Table, control: bool) -> dict[str, Any]:
+def run_seed(seed: int, table: Table, control: bool, params: market.Params) -> dict[str, Any]:
     """Gain of one seed, and of its control where asked for."""
     gc.freeze()
     began = time.perf_counter()
-    lesson = learn(seed)
+    lesson = learn(seed, params=params)
     assert lesson.policy is not None
     result: dict[str, Any] = {
         "seed": seed, "gain": table.gain_of_policy(lesson.policy), "edge_claim": lesson.policy.edge_claim,
@@ -118,7 +120,7 @@ def run_seed(seed: int, table: Table, control: bool) -> dict[str, Any]:
     }
     if control:
         dealt = np.random.Generator(np.random.PCG64(seed)).permutation(lesson.rewards).tolist()
-        other = learn(seed, dealt)
+        other = learn(seed, dealt, params)
         assert other.policy is not None
         result["control_gain"] = table.gain_of_policy(other.policy)
     return result
@@ -156,16 +158,18 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=8, help="400 for the full size")
     parser.add_argument("--first", type=int, default=1, help="first seed")
     parser.add_argument("--controls", type=int, default=0, help="seeds that are run with permuted rewards as well")
+    parser.add_argument("--market", choices=("planted", "reversed"), default="planted")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--trades", type=int, default=200_000, help="trades of the calibration")
     parser.add_argument("--json", type=Path, help="write everything here")
     args = parser.parse_args()
     print("calibrating", file=sys.stderr)
-    table = calibrate(args.trades, jobs=args.jobs)
+    params = market.MARKETS[args.market]
+    table = calibrate(args.trades, jobs=args.jobs, params=params)
     results = []
     with ProcessPoolExecutor(args.jobs) as pool:
         seeds = range(args.first, args.first + args.seeds)
-        tasks = [pool.submit(run_seed, s, table, s - args.first < args.controls) for s in seeds]
+        tasks = [pool.submit(run_seed, s, table, s - args.first < args.controls, params) for s in seeds]
         for task in as_completed(tasks):
             results.append(task.result())
             good = sum(r["gain"] >= GOOD_GAIN for r in results)

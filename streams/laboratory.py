@@ -1,6 +1,6 @@
 """The made market measured: what each strategy earns where, the best that can be done, and how much of it was learned.
 
-    python -m streams.laboratory --trades 200000
+    python -m streams.laboratory --trades 200000 [--market reversed]
 
 Candles of `agents.algorithms.market` go through the features' own fold, the strategies' own signals and the arithmetic
 of paper execution, with all costs; at each decision every strategy is tried on the same bars. The result is a table of
@@ -308,8 +308,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m streams.laboratory", description=__doc__.split("\n")[0])
     parser.add_argument("--trades", type=int, default=200_000, help="trades to generate (default 200000)")
     parser.add_argument("--jobs", type=int, default=2, help="processes (default 2)")
+    parser.add_argument("--market", choices=market.MARKETS, default="planted", help="default planted")
     args = parser.parse_args()
-    table = calibrate(args.trades, jobs=args.jobs,
+    table = calibrate(args.trades, jobs=args.jobs, params=market.MARKETS[args.market],
                       progress=lambda n, of: print(f"\r{n} of {of} trades", end="", file=sys.stderr, flush=True))
     print(file=sys.stderr)
     print(json.dumps(table.report, indent=2))

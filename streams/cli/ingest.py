@@ -117,25 +117,27 @@ def file(
 @click.option("--symbols", default="SYN1", show_default=True, help="Names, with commas between.")
 @click.option("--interval", default="1h", show_default=True, help="Length of a bar.")
 @click.option("--start", type=click.DateTime(["%Y-%m-%d"]), default="2024-01-01", show_default=True, help="UTC.")
-@click.option("--edge/--no-edge", default=True, show_default=True, help="Plant the edge, or leave only noise.")
+@click.option("--market", "kind", type=click.Choice(["planted", "reversed", "fair"]), default="planted",
+              show_default=True, help="An edge in each regime, its twin with another map, or a fair walk without any.")
 @_add(_PACE)
 @_add(_COSTS)
 @json_option
 @settings_options
 def synthetic(
-    bars: int, symbols: str, interval: str, start: datetime, edge: bool, as_json: bool, settings: Settings,
+    bars: int, symbols: str, interval: str, start: datetime, kind: str, as_json: bool, settings: Settings,
     **rest: Any,
 ) -> int:
-    """Publish a synthetic market of four hidden regimes, each with one strategy that pays; origin SYNTHETIC.
+    """Publish synthetic markets of four hidden regimes, each with one strategy that pays or none; origin SYNTHETIC.
 
     The seed is --seed. Costs default to those that the edge is calibrated for.
     """
+    from agents.algorithms.market import MARKETS
     from streams.ingest.synthetic import synthetic_market
 
     names = [s.strip() for s in symbols.split(",") if s.strip()]
     given = {k: rest[k] for k in _COST_NAMES if rest[k] is not None}
     try:
-        loaded, costs = synthetic_market(settings.seed, names, bars, interval=interval, edge=edge,
+        loaded, costs = synthetic_market(settings.seed, names, bars, interval=interval, params=MARKETS[kind],
                                          start_ms=int(start.replace(tzinfo=UTC).timestamp() * 1000), **given)
     except BadInput as exc:
         raise click.UsageError(str(exc)) from None

@@ -1,4 +1,4 @@
-"""The made market of `agents.algorithms.market` as candles, with the costs that its edge is calibrated for."""
+"""The made markets of `agents.algorithms.market` as candles, with the costs that its edge is calibrated for."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def planted_costs(**changes: Any) -> Costs:
 
 
 def synthetic_market(
-    seed: int, symbols: Sequence[str], bars: int, *, interval: str = "1h", edge: bool = True, start_ms: int = START_MS,
-    **costs: Any,
+    seed: int, symbols: Sequence[str], bars: int, *, interval: str = "1h", start_ms: int = START_MS,
+    params: market.Params | Sequence[market.Params] = market.PLANTED, **costs: Any,
 ) -> tuple[Loaded, Costs]:
     """Candles of made markets, and what the instruments cost.
 
@@ -36,20 +36,22 @@ def synthetic_market(
         symbols: names; what a symbol is called changes nothing in its bars but which market it gets.
         bars: of each symbol.
         interval: length of a bar.
-        edge: False: the same noise and changes of volatility, and no drift anywhere.
         start_ms: opening of the first bar, brought down to the interval's grid.
+        params: what the markets are made of; a sequence has one for each symbol.
         costs: fields of `Costs` that differ from the calibrated ones.
 
     Raises:
-        BadInput: no symbol, the same one twice, or an interval that is none.
+        BadInput: no symbol, the same one twice, an interval that is none, or not one `params` for each symbol.
     """
     if not symbols or len(set(symbols)) != len(symbols):
         raise BadInput(f"symbols must be one or more different names, not {list(symbols)}")
     interval_ms = interval_ms_of(interval)
-    params = market.PLANTED if edge else market.EDGELESS
+    each = [params] * len(symbols) if isinstance(params, market.Params) else list(params)
+    if len(each) != len(symbols):
+        raise BadInput(f"{len(symbols)} symbols and {len(each)} markets")
     start_ms -= (start_ms - (MONDAY_MS if interval_ms % WEEK_MS == 0 else 0)) % interval_ms
-    frames = [_frame(market.generate(seed * SEEDS_APART + i, bars, params), symbol, interval_ms, start_ms, seed)
-              for i, symbol in enumerate(symbols)]
+    frames = [_frame(market.generate(seed * SEEDS_APART + i, bars, made_of), symbol, interval_ms, start_ms, seed)
+              for i, (symbol, made_of) in enumerate(zip(symbols, each, strict=True))]
     frame = pl.concat(frames).sort("ts_ms", "symbol", maintain_order=True)
     reports = tuple(
         SeriesReport(

@@ -7,6 +7,7 @@ from functools import cache
 import numpy as np
 import pytest
 
+from agents.algorithms import fills, market
 from agents.features import Features as FeaturesAgent
 from agents.paper_execution import PaperExecutionAgent
 from agents.paper_execution.layout import PaperConfig
@@ -14,7 +15,7 @@ from schemas.events import STRATEGY_SYMBOLS, Decision, Event, Features, TradeClo
 from streams.driver import Driver, ObjectCodec
 from streams.ingest.publish import instruments
 from streams.ingest.synthetic import SEEDS_APART, synthetic_market
-from streams.laboratory import INTERVAL_MS, PARTITION, Table, Trials, calibrate, tabulate, try_market
+from streams.laboratory import COSTS, INTERVAL_MS, PARTITION, Table, Trials, calibrate, tabulate, try_market
 
 BARS = 1_500
 SEED = 3
@@ -122,3 +123,45 @@ def test_table_by_hand() -> None:
     assert table.value_of_map(edges, best) == pytest.approx(0.5, abs=0.02)
     half = {(0, 0): 0}  # the right action in one of three volatility buckets
     assert table.gain(edges, half) == pytest.approx(0.3, abs=0.05)
+
+
+@cache
+def other(name: str, costs: fills.Costs = COSTS) -> Table:
+    return calibrate(20_000, jobs=1, params=market.MARKETS[name], costs=costs)
+
+
+def test_in_the_twin_every_regime_pays_another_strategy() -> None:
+    """Hidden and as detected; the edge has the planted size."""
+    report = other("reversed").report
+    assert all(a != b for a, b in zip(market.PLANTED.best, market.REVERSED.best, strict=True))
+    for label, strategy in zip(market.REGIMES, market.REVERSED.best, strict=True):
+        entry = report["by_hidden_regime"][label]
+        assert abs(entry[strategy]["d"] - 0.5) < 0.05 + 3 * entry[strategy]["d_error"], (label, entry)
+        for view in ("by_hidden_regime", "by_observed_regime"):
+            of_a_decision = {s: report[view][label][s]["mean_r_of_a_decision"] for s in STRATEGY_SYMBOLS[:3]}
+            assert max(of_a_decision, key=lambda s: of_a_decision[s]) == strategy, (view, label)
+    assert report["detector_right"] >= 0.9
+
+
+def test_the_oracles_of_the_twins_agree_nowhere() -> None:
+    planted, reverse = small(), other("reversed")
+    for table, params in ((planted, market.PLANTED), (reverse, market.REVERSED)):
+        edges = (float(table.middles[7]), float(table.middles[15]))
+        for place, label in enumerate(market.REGIMES):
+            values = sum(table.weight[place, k] * table.mean[place, k] for k in range(PARTITION))
+            assert STRATEGY_SYMBOLS[int(np.argmax(values))] == params.best[place], label
+        assert table.gain(edges, table.oracle(edges)) == pytest.approx(1.0)
+    edges = (float(planted.middles[7]), float(planted.middles[15]))
+    assert reverse.gain(edges, planted.oracle(edges)) < 0
+    assert planted.gain(edges, reverse.oracle(edges)) < 0.2
+
+
+def test_nothing_pays_in_the_fair_walk() -> None:
+    """With costs every strategy loses; without them each earns 0 within its error."""
+    free = fills.Costs(0.0, 0.0, 0.0)
+    for label in market.REGIMES:
+        for strategy in STRATEGY_SYMBOLS[:3]:
+            paid = other("fair").report["by_hidden_regime"][label][strategy]
+            assert paid["d"] < -0.05
+            free_of_costs = other("fair", free).report["by_hidden_regime"][label][strategy]
+            assert abs(free_of_costs["d"]) < 4 * free_of_costs["d_error"], (label, strategy)
