@@ -135,7 +135,7 @@ _BASE: tuple[Topic, ...] = (
     _t("experiment.assignments", None, "symbol", "Variants assigned.", built=False),
     _t("experiment.verdicts", None, "experiment_id", "Results of A/B tests.", built=False),
     _t("risk.mode.changed", None, "scope", "Risk modes.", built=False),
-    _t("control.reveal", None, "run_id", "Key of the blind controls.", built=False),
+    _t("control.reveal", "ControlReveal", "run_id", "Key of the blind controls.", partitions=1, retention_ms=FOREVER),
     _t("state.blobs", None, "sha256", "Heavy state in chunks.", cleanup="compact", built=False),
 )
 

@@ -13,11 +13,14 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     SCHEMA_NAME: ClassVar[str] = ""
 
 
-OutcomeStatus = Literal["TRADED", "NEUTRAL", "NOT_EXECUTED"]
-OUTCOME_STATUS_SYMBOLS: tuple[OutcomeStatus, ...] = ("TRADED", "NEUTRAL", "NOT_EXECUTED")
+ControlKind = Literal["PLANTED", "REVERSED", "FAIR"]
+CONTROL_KIND_SYMBOLS: tuple[ControlKind, ...] = ("PLANTED", "REVERSED", "FAIR")
 
 Origin = Literal["CHECKED", "CLAIMED", "SYNTHETIC", "MIXED"]
 ORIGIN_SYMBOLS: tuple[Origin, ...] = ("CHECKED", "CLAIMED", "SYNTHETIC", "MIXED")
+
+OutcomeStatus = Literal["TRADED", "NEUTRAL", "NOT_EXECUTED"]
+OUTCOME_STATUS_SYMBOLS: tuple[OutcomeStatus, ...] = ("TRADED", "NEUTRAL", "NOT_EXECUTED")
 
 Side = Literal["LONG", "SHORT"]
 SIDE_SYMBOLS: tuple[Side, ...] = ("LONG", "SHORT")
@@ -42,6 +45,46 @@ POLICY_STATUS_SYMBOLS: tuple[PolicyStatus, ...] = ("ACTIVE", "FROZEN", "RETIRED"
 
 Health = Literal["HEALTHY", "DEGRADED", "CRITICAL"]
 HEALTH_SYMBOLS: tuple[Health, ...] = ("HEALTHY", "DEGRADED", "CRITICAL")
+
+
+class ControlReveal(Event, frozen=True, kw_only=True, gc=False):
+    """The key to the controls of a run, published when the run closes: until then nobody can tell their symbols from others."""
+
+    SCHEMA_NAME: ClassVar[str] = "ControlReveal"
+    run_id: str
+    """Run of the controls; also the record key."""
+    ts_ms: int
+    """Event time of the newest candle of the controls."""
+    seed: int
+    """Seed from which names, order and markets follow."""
+    generator: str
+    """SHA-256 of the source that made the candles, hex."""
+    controls: tuple[Control, ...]
+    """Every control of the run."""
+    source: str
+    """Where the market data came from: synthetic:<seed>."""
+    origin: Origin
+    """How far the source is proved; see Origin."""
+
+
+class Control(Event, frozen=True, kw_only=True, gc=False):
+    """One control."""
+
+    SCHEMA_NAME: ClassVar[str] = "Control"
+    symbol: str
+    """Its symbol."""
+    kind: ControlKind
+    """What was planted; see ControlKind."""
+    market_seed: int
+    """Seed of its market: the generator makes its candles again."""
+    bars: int
+    """Bars for which its market was made: another length is another market."""
+    published: int
+    """How many of them were published, the first ones."""
+    interval_ms: int
+    """Length of a bar in milliseconds."""
+    first_open_ms: int
+    """Opening of its first bar."""
 
 
 class DecisionOutcome(Event, frozen=True, kw_only=True, gc=False):
@@ -818,6 +861,8 @@ class Tick(Event, frozen=True, kw_only=True, gc=False):
     """Event time, epoch milliseconds UTC."""
     writer: str
     """Who owns the clock: live or ingest:<run id>."""
+    symbol: str | None = None
+    """The one symbol that this tick is for, which has a clock of its own; null: all that have none."""
 
 
 class HealthAlert(Event, frozen=True, kw_only=True, gc=False):
@@ -842,6 +887,9 @@ __all__ = [
     "Candle",
     "Cell",
     "Command",
+    "Control",
+    "ControlKind",
+    "ControlReveal",
     "Decision",
     "DecisionOutcome",
     "DriftDetected",

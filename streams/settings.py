@@ -71,6 +71,8 @@ class Settings(BaseSettings):
         topic_prefix: stands before every topic name of the catalogue.
         app_id: stands before every consumer group.
         seed: seed of everything random.
+        linger_ms: how long a worker's producer waits for more records before it sends: 0 for the least latency, 5 for
+            replays at full speed, which then cost a fifth less.
         replication_factor: of topics that `topics apply` creates; -1: the broker's default.
         broker_port: first port tried by the embedded broker.
         broker_heap_mb: Java heap of the embedded broker, MiB.
@@ -87,6 +89,7 @@ class Settings(BaseSettings):
     topic_prefix: str = Field(default="", pattern=r"^[A-Za-z0-9._-]*$", max_length=120)
     app_id: str = Field(default="quantum", pattern=r"^[A-Za-z0-9._-]+$", max_length=120)
     seed: int = Field(default=0, ge=0, lt=2**63)
+    linger_ms: int = Field(default=0, ge=0, le=1000)
     replication_factor: int = Field(default=-1, ge=-1, le=32)
     broker_port: int = Field(default=DEFAULT_PORT, ge=1, le=65535)
     broker_heap_mb: int = Field(default=512, ge=128)
@@ -201,6 +204,7 @@ class Settings(BaseSettings):
             "enable.idempotence": "true",
             "partitioner": "murmur2_random",
             "compression.type": "lz4",
+            "linger.ms": self.linger_ms,
             "message.max.bytes": max(t.max_bytes for t in built_topics()) + BATCH_OVERHEAD_BYTES,
         })
 

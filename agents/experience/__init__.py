@@ -13,6 +13,8 @@ orphan (LATE); one whose decision does not come within the grace time is an orph
 that names none (NO_DECISION_ID). Another trade under a known trade id is refused (CONFLICT), as is a trade whose
 numbers contradict one another (INCONSISTENT).
 
+Time comes from ticks. A symbol that a tick named has a clock of its own: ticks for all do not move it.
+
 What ended is remembered for 7 days of event time, 512 decisions at most. A decision not after the newest one forgotten
 is refused (LATE), since nobody could tell whether it ended; so no decision ever ends twice.
 """

@@ -47,6 +47,7 @@ class ExperienceAgent(Agent[ExperienceState]):
     name: ClassVar[str] = "experience"
     state_type: type[ExperienceState] = ExperienceState
     config_type: ClassVar[type[Config]] = ExperienceConfig
+    format_version: ClassVar[int] = 2  # 2: own_clock
     config: ExperienceConfig
 
     def __init__(self, config: Config | None = None) -> None:
@@ -60,7 +61,7 @@ class ExperienceAgent(Agent[ExperienceState]):
     def step(self, state: ExperienceState, event: Event) -> Step:
         """Fold one event."""
         if isinstance(event, Tick):
-            return (state, ()) if event.ts_ms <= state.deadline_ms else _expire(state, event.ts_ms)
+            return _tick(state, event)
         if isinstance(event, Decision):
             return self._settled(state, self._decision(state, event), state.now_ms)
         if isinstance(event, TradeClosed | DecisionOutcome):
@@ -71,6 +72,10 @@ class ExperienceAgent(Agent[ExperienceState]):
                 after, more = self._outcome(fresh, event)
             return self._settled(state, (after, (*out, *more)), event.ts_ms)
         raise Refused("UNEXPECTED", f"experience does not take {event.SCHEMA_NAME}")
+
+    def sticky_key(self, event: Event) -> str | None:
+        """A symbol's own tick is kept: a scope born later must know that the clock of all is not its."""
+        return f"clock/{event.symbol}" if isinstance(event, Tick) and event.symbol is not None else None
 
     def _settled(self, before: ExperienceState, step: Step, ts_ms: int) -> Step:
         """Bring event time, the earliest deadline and the memory up to date, where anything changed."""
@@ -195,6 +200,15 @@ class ExperienceAgent(Agent[ExperienceState]):
 
     def _deadline(self, state: ExperienceState, ts_ms: int) -> int:
         return ts_ms + self._grace_bars * (state.interval_ms or self.config.default_interval_ms)
+
+
+def _tick(state: ExperienceState, tick: Tick) -> Step:
+    """A symbol that once had a tick of its own hears no others any more."""
+    if tick.symbol is None and state.own_clock:
+        return state, ()
+    if tick.symbol is not None and not state.own_clock:
+        state = replace(state, own_clock=True)
+    return (state, ()) if tick.ts_ms <= state.deadline_ms else _expire(state, tick.ts_ms)
 
 
 def _find_open(state: ExperienceState, decision_id: str) -> Open | None:

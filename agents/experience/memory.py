@@ -83,13 +83,14 @@ class ExperienceState(State, frozen=True, kw_only=True):
 
     `ended_ids` and `ended`, `seen_ids` and `seen` run in step, the newest last; ids stand apart so that looking one
     up is one search through strings. `deadline_ms`: the earliest one of all that wait. `forgotten_ms`: decisions of
-    that time and earlier may have been forgotten.
+    that time and earlier may have been forgotten. `own_clock`: ticks name this symbol, so those for all are not its.
     """
 
     interval_ms: int = 0
     now_ms: int = -1
     deadline_ms: int = NEVER_MS
     forgotten_ms: int = -1
+    own_clock: bool = False
     open: tuple[Open, ...] = ()
     trades: tuple[WaitingTrade, ...] = ()
     outcomes: tuple[WaitingOutcome, ...] = ()

@@ -25,10 +25,12 @@ class InFlight:
 
     Attributes:
         interval_ms: the primary interval: that of the first bar sent. Bars of others do not count.
+        learned: updates of the learner that were seen.
     """
 
     def __init__(self, interval_ms: int) -> None:
         self.interval_ms = interval_ms
+        self.learned = 0
         self._sent: list[int] = []  # ts_ms of the bars sent, ascending
         self._done_ms = -1
         self._marked = False
@@ -57,6 +59,7 @@ class InFlight:
             if event.learnable and event.book_id in LEARNING_BOOKS:
                 self._expect(("update", event.decision_id), event.ts_ms)
         elif isinstance(event, QUpdated):
+            self.learned += 1
             self._meet(("update", event.decision_id))
 
     def _expect(self, what: tuple[str, str], due_ms: int) -> None:

@@ -57,6 +57,7 @@ class Lead:
         self._group_commits = Commits(settings)
         self._agents = {a.name: {settings.topic(t) for t in (a.input_topic, *a.reads)} for a in built_agents()}
         self._symbols: dict[str, InFlight] = {}
+        self._keys: set[bytes] = set()  # of what is written about our symbols; other records are not decoded
         self._sent = self._acknowledged = 0
         self._changed = threading.Condition()
         self._done = threading.Event()
@@ -91,6 +92,7 @@ class Lead:
         with self._changed:
             self._sent += 1
             flight = self._symbols.setdefault(symbol, InFlight(interval_ms))
+            self._keys.add(symbol.encode())
             if flight.interval_ms == interval_ms:
                 flight.sent(ts_ms)
 
@@ -115,6 +117,11 @@ class Lead:
         if time.monotonic() - self._progress_at > self._timeout_s:
             raise Stalled(self._why(symbol, behind))
         return False
+
+    def learned(self, symbol: str) -> int:
+        """Updates that the learner has made of a symbol since this began."""
+        flight = self._symbols.get(symbol)
+        return 0 if flight is None else flight.learned
 
     def wait(self, seconds: float) -> None:
         """Until something changed, at most so long."""
@@ -153,7 +160,7 @@ class Lead:
                 batch: dict[object, tuple[str, bytes]] = {}
                 for message in consumer.consume(500, timeout=0.002) or consumer.consume(1, timeout=0.1):
                     value = message.value()
-                    if message.error() is None and isinstance(value, bytes):
+                    if message.error() is None and isinstance(value, bytes) and message.key() in self._keys:
                         topic = topics[str(message.topic())]
                         place = (topic, message.partition(), message.offset())
                         batch[(topic, message.key()) if topic in NEWEST_IS_ENOUGH else place] = (topic, value)

@@ -1,7 +1,8 @@
 """Publishes candles in order of event time, with what they cost before them and the clock after them.
 
 For each distinct close time: its candles, then one tick. Instruments go first, once. Ids come from the content
-(`candle:BTCUSDT/1h/<open>`), so a file that is published again brings the same ids again.
+(`candle:BTCUSDT/1h/<open>`), so a file that is published again brings the same ids again. Symbols with clocks of their
+own (the controls, which run faster than time) get ticks that name them instead, the first before their candles.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 SATURDAY = 6  # polars counts Monday as 1
 VOLUME_CAP = 0.1
 DEFAULT_LEAD = 24
+OWN_TICK_BARS = 24  # a symbol's own clock ticks after so many bars: only time-outs hang on it
 FLUSH_S = 60.0
 _NEEDED = ("market.instruments", "market.candles", "system.clock")
 
@@ -65,6 +67,7 @@ class Published:
     Attributes:
         run_id: stands in the clock's writer, `ingest:<run id>`.
         counts: records by topic.
+        candles: candles by symbol.
         first_ts_ms, last_ts_ms: event times of the first and last candle; None without any.
         offsets: first and last offset by topic and partition.
         stopped: whether `stop` ended it early.
@@ -72,6 +75,7 @@ class Published:
 
     run_id: str
     counts: dict[str, int]
+    candles: dict[str, int]
     first_ts_ms: int | None
     last_ts_ms: int | None
     offsets: dict[tuple[str, int], tuple[int, int]]
@@ -120,6 +124,8 @@ def publish(
     lead: int | None = DEFAULT_LEAD,
     limit: int | None = None,
     costs: Costs | None = None,
+    own_clocks: bool = False,
+    outcomes: int | None = None,
     progress: Progress | None = None,
     stop: threading.Event | None = None,
     pause: Callable[[float], None] = time.sleep,
@@ -134,36 +140,44 @@ def publish(
         lead: bars of event time ahead of the slowest agent; None: do not wait for agents. With a speed there is none.
         limit: at most so many candles.
         costs: what the instruments cost.
+        own_clocks: each symbol gets a clock of its own, and the clock of all is left alone.
+        outcomes: a symbol's candles end once its learner has made so many updates; needs a lead.
         progress: called with candles published and candles in all.
         stop: ends the run after the current close time.
         pause: sleeps; tests hand in their own.
         patience_s: time without progress of the agents after which this gives up.
 
     Raises:
+        ValueError: `outcomes` without a lead.
         NoBroker: the broker cannot be reached, or did not acknowledge.
         NoTopic: a topic is missing.
         Stalled: the agents do not come along.
     """
-    run = _Run(settings)
+    if outcomes is not None and (not lead or speed is not None):
+        raise ValueError("outcomes are counted by the lead: one is needed, and no speed")
+    run = _Run(settings, outcomes)
     total = len(loaded) if limit is None else min(limit, len(loaded))
     began = time.monotonic()
     with ExitStack() as stack:
         run.lead = stack.enter_context(Lead(settings, lead, patience_s)) if lead and speed is None else None
         for instrument in instruments(loaded, costs or Costs()):
             run.send("market.instruments", instrument, f"instrument:{instrument.symbol}/{instrument.ts_ms}")
+            if own_clocks:
+                run.tick(instrument.ts_ms, instrument.symbol)
         run.flush()
         candles = loaded.candles(limit)
-        stopped = _feed(run, candles, total, speed, progress, stop or threading.Event(), pause)
+        stopped = _feed(run, candles, total, speed, own_clocks, progress, stop or threading.Event(), pause)
         run.flush()
     return Published(
-        run_id=run.run_id, counts=dict(run.counts), first_ts_ms=run.first_ts_ms, last_ts_ms=run.last_ts_ms,
-        offsets=run.offsets, seconds=time.monotonic() - began, stopped=stopped,
+        run_id=run.run_id, counts=dict(run.counts), candles=dict(run.candles), first_ts_ms=run.first_ts_ms,
+        last_ts_ms=run.last_ts_ms, offsets=run.offsets, seconds=time.monotonic() - began,
+        stopped=stopped,
     )
 
 
 def _feed(
-    run: _Run, candles: Iterator[Candle], total: int, speed: float | None, progress: Progress | None,
-    stop: threading.Event, pause: Callable[[float], None],
+    run: _Run, candles: Iterator[Candle], total: int, speed: float | None, own_clocks: bool,
+    progress: Progress | None, stop: threading.Event, pause: Callable[[float], None],
 ) -> bool:
     """Publish candles and ticks, paced; returns whether it was stopped."""
     wall, first_ms = time.monotonic(), None
@@ -175,21 +189,30 @@ def _feed(
                 break
             pause(min(ahead, 0.2))
         for candle in group:
+            if run.enough(candle.symbol):
+                continue
             if not run.room_for(candle.symbol, stop):
                 return True
             run.candle(candle)
-        run.send("system.clock", Tick(ts_ms=ts_ms, writer=f"ingest:{run.run_id}"), f"tick:{run.run_id}/{ts_ms}")
+            if own_clocks and ts_ms // candle.interval_ms % OWN_TICK_BARS == 0:
+                run.tick(ts_ms, candle.symbol)
+        if not own_clocks:
+            run.tick(ts_ms)
         if progress is not None:
             progress(run.counts["market.candles"], total)
+        if run.candles and all(map(run.enough, run.candles)):
+            break
     return stop.is_set()
 
 
 class _Run:
     """One run's producer, and what it has sent."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, outcomes: int | None = None) -> None:
+        self._outcomes = outcomes
         self.run_id = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid4().hex[:6]}"
         self.counts: Counter[str] = Counter()
+        self.candles: Counter[str] = Counter()
         self.offsets: dict[tuple[str, int], tuple[int, int]] = {}
         self.first_ts_ms: int | None = None
         self.last_ts_ms: int | None = None
@@ -219,13 +242,24 @@ class _Run:
             self.lead.wait(0.01)
         return False
 
+    def enough(self, symbol: str) -> bool:
+        """Whether a symbol's learner has had as many outcomes as were asked for."""
+        return self._outcomes is not None and self.lead is not None and self.lead.learned(symbol) >= self._outcomes
+
     def candle(self, candle: Candle) -> None:
         """Send a candle."""
+        self.candles[candle.symbol] += 1
         if self.lead is not None:
             self.lead.sent(candle.symbol, candle.interval_ms, candle.ts_ms)
         self.send("market.candles", candle, candle_id(candle))
         self.first_ts_ms = candle.ts_ms if self.first_ts_ms is None else self.first_ts_ms
         self.last_ts_ms = candle.ts_ms
+
+    def tick(self, ts_ms: int, symbol: str | None = None) -> None:
+        """Send a tick: of the clock of all, or of one symbol's own."""
+        which = "" if symbol is None else f"{symbol}/"
+        tick = Tick(ts_ms=ts_ms, writer=f"ingest:{self.run_id}", symbol=symbol)
+        self.send("system.clock", tick, f"tick:{self.run_id}/{which}{ts_ms}")
 
     def send(self, topic: str, event: Event, ce_id: str) -> None:
         """Hand one record to the producer, waiting where its queue is full."""

@@ -50,7 +50,7 @@ def synthetic_market(
     if len(each) != len(symbols):
         raise BadInput(f"{len(symbols)} symbols and {len(each)} markets")
     start_ms -= (start_ms - (MONDAY_MS if interval_ms % WEEK_MS == 0 else 0)) % interval_ms
-    frames = [_frame(market.generate(seed * SEEDS_APART + i, bars, made_of), symbol, interval_ms, start_ms, seed)
+    frames = [made_candles(market.generate(seed * SEEDS_APART + i, bars, made_of), symbol, interval_ms, start_ms, seed)
               for i, (symbol, made_of) in enumerate(zip(symbols, each, strict=True))]
     frame = pl.concat(frames).sort("ts_ms", "symbol", maintain_order=True)
     reports = tuple(
@@ -64,7 +64,12 @@ def synthetic_market(
     return Loaded(frame=frame, series=reports, symbols=tuple(sorted(symbols))), planted_costs(**costs)
 
 
-def _frame(made: market.Market, symbol: str, interval_ms: int, start_ms: int, seed: int) -> pl.DataFrame:
+def made_candles(made: market.Market, symbol: str, interval_ms: int, start_ms: int, seed: int) -> pl.DataFrame:
+    """The bars of a made market as candles, columns as `Candle` has them [bars, columns].
+
+    Args:
+        seed: stands in the source, `synthetic:<seed>`.
+    """
     bars = len(made.close)
     opens = pl.int_range(0, bars, dtype=pl.Int64, eager=True) * interval_ms + start_ms
     frame = pl.DataFrame({

@@ -24,7 +24,6 @@ QUEUE_RECORDS = 500_000
 TUNING: Mapping[str, str | int] = {
     "enable.gapless.guarantee": "true",
     "message.timeout.ms": 0,  # a broker that is away is waited for; gapless does not cover time-outs
-    "linger.ms": 0,
     "sticky.partitioning.linger.ms": 0,
     "batch.num.messages": 100_000,
     "batch.size": 1_000_000,

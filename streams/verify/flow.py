@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 from schemas.catalogue import AgentIO
-from schemas.events import Candle, Instrument, Tick
+from schemas.events import Candle, Instrument
 from streams.log import Record
 from streams.verify.cells import Cell, cell
 from streams.verify.evidence import Evidence
@@ -24,6 +25,16 @@ FRESH_S = 900.0
 """Input older than this is no input: the agent is IDLE, whatever it did before."""
 LATE_BARS = 3
 CLOSED_MS = 4 * 86_400_000  # a long weekend, for instruments that do not trade every day of the year
+
+
+class Feeds(Protocol):
+    """How far clocks and candles have come."""
+
+    clocks: dict[str | None, int]
+
+    @property
+    def newest(self) -> Mapping[str, tuple[Record, Candle]]:
+        """The newest candle of each symbol."""
 
 
 @dataclass(frozen=True)
@@ -77,9 +88,13 @@ def _newest(records: list[Record]) -> Record | None:
     return max(records, key=lambda r: r.timestamp_ms or 0, default=None)
 
 
-def flow(evidence: Evidence, io: AgentIO, *, patience_s: float = PATIENCE_S,
+def flow(evidence: Evidence, io: AgentIO, feeds: Feeds, *, patience_s: float = PATIENCE_S,
          fresh_s: float = FRESH_S) -> tuple[Cell, Cell]:
-    """The cells RUNS and RECEIVES."""
+    """The cells RUNS and RECEIVES.
+
+    Args:
+        feeds: how far clocks and candles have come.
+    """
     missing = [t for t in (io.input_topic, *io.reads, *io.writes, io.changelog) if t not in evidence.topics]
     if missing:
         both = cell("FAIL", f"not on the broker: {', '.join(missing)}")
@@ -90,12 +105,12 @@ def flow(evidence: Evidence, io: AgentIO, *, patience_s: float = PATIENCE_S,
     figures = {"arrived": inputs.arrived, "taken": inputs.taken, "waiting": inputs.waiting}
     if not inputs.arrived:
         idle = cell("IDLE", f"nothing was ever written to {', '.join(t for t in io.reads if t != CLOCK)}")
-        return idle, _feed(evidence, io, idle)
+        return idle, _feed(evidence, io, feeds, idle)
     stale = waited_s > patience_s and (quiet_s is None or quiet_s > patience_s)
     idle_s = 0.0 if inputs.newest is None else (now_ms - (inputs.newest.timestamp_ms or 0)) / 1000
     return (_runs(work, stale, waited_s, idle_s > fresh_s, now_ms, figures),
-            _feed(evidence, io, _receives(evidence, io, inputs, stale, waited_s, patience_s, idle_s > fresh_s,
-                                           figures)))
+            _feed(evidence, io, feeds, _receives(evidence, io, inputs, stale, waited_s, patience_s,
+                                                   idle_s > fresh_s, figures)))
 
 
 def _runs(work: Record | None, stale: bool, waited_s: float, idle: bool, now_ms: int,
@@ -130,19 +145,27 @@ def _receives(evidence: Evidence, io: AgentIO, inputs: Input, stale: bool, waite
     return cell("PASS", taken, last, now_ms, **figures)
 
 
-def _feed(evidence: Evidence, io: AgentIO, otherwise: Cell) -> Cell:
-    """Whether the feed stopped while time went on: only the reader of candles can say it, so its row does."""
+def _feed(evidence: Evidence, io: AgentIO, feeds: Feeds, otherwise: Cell) -> Cell:
+    """Whether the feed stopped while time went on: only the reader of candles can say it, so its row does.
+
+    Each clock is held against the newest candle of its symbols: a symbol's own clock against that symbol's.
+    """
     if FEED not in io.reads or CLOCK not in evidence.topics or otherwise.state not in ("PASS", "IDLE"):
         return otherwise
-    ticks = [e.ts_ms for r in evidence.last(CLOCK) for e in [evidence.decoded(r)] if isinstance(e, Tick)]
-    candles = [(r, e) for r in evidence.last(FEED, 16) for e in [evidence.decoded(r)] if isinstance(e, Candle)]
-    if not ticks or not candles:
-        return otherwise
-    record, newest = max(candles, key=lambda pair: pair[1].ts_ms)
-    part_time = any(isinstance(e, Instrument) and e.days_per_year < 365
-                    for r in evidence.last("market.instruments", 64) for e in [evidence.decoded(r)])
-    silent_ms = max(ticks) - newest.ts_ms
-    if silent_ms <= LATE_BARS * newest.interval_ms + (CLOSED_MS if part_time else 0):
-        return otherwise
-    return cell("STALE", f"the clock went on for {silent_ms / newest.interval_ms:.0f} bars after the newest candle: "
-                         f"the feed stopped", record, evidence.now_ms, silent_bars=silent_ms / newest.interval_ms)
+    clocks = feeds.clocks
+    part_time = {e.symbol for r in evidence.records("market.instruments") for e in [evidence.decoded(r)]
+                 if isinstance(e, Instrument) and e.days_per_year < 365}
+    for clock, now_ms in clocks.items():
+        mine = [pair for symbol, pair in feeds.newest.items()
+                if symbol == clock or (clock is None and symbol not in clocks)]
+        if not mine:
+            continue
+        record, candle = max(mine, key=lambda pair: pair[1].ts_ms)
+        silent_ms = now_ms - candle.ts_ms
+        closed_ms = CLOSED_MS if part_time & {c.symbol for _, c in mine} else 0
+        if silent_ms > LATE_BARS * candle.interval_ms + closed_ms:
+            whose = "the clock" if clock is None else f"the clock of {clock}"
+            return cell("STALE", f"{whose} went on for {silent_ms / candle.interval_ms:.0f} bars after the newest "
+                                 f"candle: the feed stopped", record, evidence.now_ms,
+                        silent_bars=silent_ms / candle.interval_ms)
+    return otherwise

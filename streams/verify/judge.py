@@ -60,7 +60,7 @@ def verify(log: Log, roster: Mapping[str, Agent[Any]], *, sample: int = SAMPLE, 
 def _cells(evidence: Evidence, io: AgentIO, origins: Origins, sample: int, random: Random, patience_s: float,
            fresh_s: float, budget: int) -> dict[Kind, Cell]:
     again: dict[tuple[str, int], Refolded] = {}
-    runs, receives = flow(evidence, io, patience_s=patience_s, fresh_s=fresh_s)
+    runs, receives = flow(evidence, io, origins, patience_s=patience_s, fresh_s=fresh_s)
     if LEDGER in io.writes:
         learned, used = learns(evidence, io, sample, random, again), applied(evidence, io.name)
     else:

@@ -13,7 +13,7 @@ from math import log, sqrt
 from typing import Any
 
 from schemas.catalogue import AgentIO
-from schemas.events import Candle, Decision, Experience, Orphan, TradeClosed
+from schemas.events import Candle, Decision, Experience, Orphan, Tick, TradeClosed
 from streams.log import Record
 from streams.verify.cells import Cell, cell
 from streams.verify.evidence import Evidence
@@ -28,25 +28,33 @@ LIMIT = 3.0  # standard errors
 
 @dataclass
 class Market:
-    """What the candles of a symbol are labelled, and their first closes by interval."""
+    """What the candles of a symbol are labelled, their first closes by interval, and the newest by event time."""
 
     sources: set[str] = field(default_factory=set)
     origins: set[str] = field(default_factory=set)
     closes: dict[int, list[float]] = field(default_factory=lambda: defaultdict(list))
     last: Record | None = None
+    newest: tuple[Record, Candle] | None = None
 
 
 class Origins:
-    """Reads the candles once, then judges every agent.
+    """Reads the clock and the candles once, then judges every agent.
 
     Args:
         evidence: the log.
+
+    Attributes:
+        clocks: newest tick by symbol; under None that of the clock of all.
     """
 
     def __init__(self, evidence: Evidence) -> None:
         self._evidence = evidence
         self._markets: dict[str, Market] = defaultdict(Market)
         self._mislabelled: tuple[str, Record] | None = None
+        self.clocks: dict[str | None, int] = {}
+        for _, tick in evidence.stream("system.clock"):  # before the candles: a bar's tick comes behind it
+            if isinstance(tick, Tick):
+                self.clocks[tick.symbol] = max(self.clocks.get(tick.symbol, 0), tick.ts_ms)
         for record, c in evidence.stream("market.candles"):
             if isinstance(c, Candle):
                 self._take(record, c)
@@ -56,11 +64,18 @@ class Origins:
         market.sources.add(c.source)
         market.origins.add(c.origin)
         market.last = record
+        if market.newest is None or c.ts_ms >= market.newest[1].ts_ms:
+            market.newest = (record, c)
         closes = market.closes[c.interval_ms]
         if len(closes) < WALK_BARS_KEPT:
             closes.append(c.close)
         if c.source.startswith("synthetic:") != (c.origin == "SYNTHETIC") and self._mislabelled is None:
             self._mislabelled = (f"source {c.source} with origin {c.origin}", record)
+
+    @property
+    def newest(self) -> dict[str, tuple[Record, Candle]]:
+        """The newest candle of each symbol."""
+        return {symbol: m.newest for symbol, m in self._markets.items() if m.newest is not None}
 
     def judge(self, io: AgentIO) -> Cell:
         """The cell ORIGIN of an agent."""

@@ -78,6 +78,24 @@ def run(events: Iterable[Event], config: ExperienceConfig | None = None) -> tupl
     return state, out
 
 
+# ---------------------------------------------------------------------- clocks
+def test_a_symbol_with_a_clock_of_its_own_hears_no_other() -> None:
+    own = msgspec.structs.replace(tick(0), symbol="S")
+    state, out = run([own, decision(0), tick(1e6)])
+    assert (len(state.open), out) == (1, [])
+    state, out = run([own, decision(0), msgspec.structs.replace(tick(1e6), symbol="S")])
+    assert [(e.status, e.reason) for e in out] == [("NOT_EXECUTED", "no_outcome")]
+    _, out = run([decision(0), tick(1e6)])
+    assert len(out) == 1, "one without is moved by the clock of all"
+
+
+def test_only_ticks_of_one_symbol_are_kept_for_those_born_later() -> None:
+    agent = ExperienceAgent()
+    own = msgspec.structs.replace(tick(0), symbol="S")
+    assert agent.sticky_key(own) == "clock/S"
+    assert agent.sticky_key(tick(0)) is None
+
+
 # ---------------------------------------------------------------------- how a decision ends
 @pytest.mark.parametrize("events", [
     (decision(0), trade(0)), (trade(0), decision(0)), (decision(0), traded(0), trade(0)),

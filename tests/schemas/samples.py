@@ -35,6 +35,12 @@ def _bounds(kind: str, field: dict[str, Any]) -> tuple[float, float]:
     return low, high
 
 
+def _lengths(field: dict[str, Any], most: int) -> tuple[int, int]:
+    """Shortest and longest text to draw: short ones, where the field allows it."""
+    low = field.get("minLength", 0)
+    return low, max(low, min(field.get("maxLength", most), most))
+
+
 def _sample(avro: Any, field: dict[str, Any], named: dict[str, Any], rng: random.Random) -> Any:
     if isinstance(avro, list):
         (inner,) = [t for t in avro if t != "null"]
@@ -52,7 +58,8 @@ def _sample(avro: Any, field: dict[str, Any], named: dict[str, Any], rng: random
     if avro == "boolean":
         return rng.random() < 0.5
     if avro == "string":
-        length = rng.randrange(field.get("minLength", 0), min(field.get("maxLength", 12), 12) + 1)
+        low, high = _lengths(field, 12)
+        length = rng.randrange(low, high + 1)
         return "".join(rng.choice(LETTERS) for _ in range(length))
     if avro == "bytes":
         return rng.randbytes(rng.randrange(20))
@@ -81,7 +88,8 @@ def _strategy(avro: Any, field: dict[str, Any], named: dict[str, Any]) -> st.Sea
     if avro == "boolean":
         return st.booleans()
     if avro == "string":
-        return st.text(min_size=field.get("minLength", 0), max_size=min(field.get("maxLength", 20), 20))
+        low, high = _lengths(field, 20)
+        return st.text(min_size=low, max_size=high)
     if avro == "bytes":
         return st.binary(max_size=20)
     if avro == "double":

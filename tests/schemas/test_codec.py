@@ -93,7 +93,7 @@ def test_every_schema_has_its_own_mark_but_the_ledger_and_its_view() -> None:
         (b"\xc3\x01" + bytes(8), "UNKNOWN_SCHEMA"),
         (b"\x00" + bytes(4) + b"\x02", "UNKNOWN_SCHEMA"),
         (judge.mark("system.clock"), "UNDECODABLE"),
-        (judge.mark("system.clock") + b"\x02\x08live!", "TRAILING_BYTES"),
+        (judge.mark("system.clock") + b"\x02\x08live\x00!", "TRAILING_BYTES"),
         (judge.mark("system.clock") + b"\x02\x08\xff\xfe\xfd\xfc", "UNDECODABLE"),
         (judge.mark("system.clock") + b"\x02\x07live", "UNDECODABLE"),  # a length of -4
         (judge.mark("system.clock") + b"\x01\x08live", "OUT_OF_RANGE"),  # a time of -1

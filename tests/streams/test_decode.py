@@ -40,14 +40,14 @@ def test_records_of_several_topics_become_lines() -> None:
     code, lines, err = decode(framed(
         CODEC.encode("system.clock", TICK), CODEC.encode("state.scope", STATE), CODEC.encode("state.head", head)))
     assert (code, err) == (0, "")
-    assert lines[0] == {"type": "Tick", "ts_ms": 5, "writer": "é"}
+    assert lines[0] == {"type": "Tick", "ts_ms": 5, "writer": "é", "symbol": None}
     assert (lines[1]["type"], lines[1]["state"]) == ("ScopeState", "AP8=")
     assert lines[2]["fences"] == [{"topic": "t", "partition": 0, "owner": "o", "offset": 1}]
 
 
 def test_one_record_alone_and_the_flag_json() -> None:
     assert decode(CODEC.encode("system.clock", TICK), "--format", "single", "--json")[:2] == (
-        0, [{"type": "Tick", "ts_ms": 5, "writer": "é"}])
+        0, [{"type": "Tick", "ts_ms": 5, "writer": "é", "symbol": None}])
 
 
 def test_nothing_in_nothing_out() -> None:

@@ -64,6 +64,24 @@ def test_everything_is_on_the_log_in_order(prefix: Settings) -> None:
     assert [i for _, _, i in on_log(prefix, "market.candles")].count(candles[0][2]) == 2  # the same ids again
 
 
+@pytest.mark.topics(*NEEDED)
+def test_a_clock_of_its_own_names_its_symbol_and_comes_before_its_candles(prefix: Settings) -> None:
+    done = publish(prefix, made(50), lead=None, own_clocks=True)
+    ticks = [e for _, e, _ in on_log(prefix, "system.clock") if isinstance(e, Tick)]
+    first_ms = {s: min(c.open_time_ms for c in made(50).candles() if c.symbol == s) for s in ("AAA", "BBB")}
+    for symbol in ("AAA", "BBB"):
+        mine = [t.ts_ms for t in ticks if t.symbol == symbol]
+        assert mine[0] == first_ms[symbol]
+        assert len(mine) == 1 + 2  # 50 bars, a tick after every 24th hour
+    assert {t.symbol for t in ticks} == {"AAA", "BBB"}, "the clock of all is left alone"
+    assert done.candles == {"AAA": 50, "BBB": 50}
+
+
+def test_outcomes_need_a_lead(broker: Settings) -> None:
+    with pytest.raises(ValueError, match="lead"):
+        publish(broker, made(5), lead=None, outcomes=3)
+
+
 class _Marker(threading.Thread):
     """Stands for all agents: marks each candle as they would, and notes how many were in flight."""
 
