@@ -602,7 +602,9 @@ class PolicyRecord(Event, frozen=True, kw_only=True, gc=False):
     tabular: Tabular | None = None
     """Payload of a tabular policy; null for other kinds."""
     edge_claim: bool | None = None
-    """Whether an edge is claimed by the anytime bound; null: not evaluated in this version of the software."""
+    """Whether the outcomes of this policy's own decisions show a mean above neutral (0): true while edge.lower_r is above 0, false while it is not; null where it was not evaluated (fewer than 100 outcomes, or a learner that does not evaluate it). It speaks of this version: a later one may take it back."""
+    edge: Edge | None = None
+    """Null where edge_claim is null."""
     provenance: Provenance | None = None
     """Which inputs and which code made this version; stamped by the fold."""
     source: str
@@ -637,6 +639,22 @@ class Cell(Event, frozen=True, kw_only=True, gc=False):
     """Outcomes of each action."""
     greedy: str
     """Action with the highest estimate."""
+
+
+class Edge(Event, frozen=True, kw_only=True, gc=False):
+    """What edge_claim rests on: all outcomes learned from so far (TRADED and NEUTRAL), net of costs, in R at size 1."""
+
+    SCHEMA_NAME: ClassVar[str] = "Edge"
+    n: int
+    """Outcomes."""
+    mean_r: float
+    """Their mean."""
+    sd_r: float
+    """Their standard deviation (ddof 1)."""
+    lower_r: float
+    """Anytime lower bound of the mean: two-sided normal mixture, alpha .01, v_opt 500, one unseen loss of 1 R counted in."""
+    smallest_r: float
+    """Smallest mean that n outcomes of this deviation could have shown to be above 0."""
 
 
 class Provenance(Event, frozen=True, kw_only=True, gc=False):
@@ -893,6 +911,7 @@ __all__ = [
     "Decision",
     "DecisionOutcome",
     "DriftDetected",
+    "Edge",
     "EquityMarked",
     "ExitReason",
     "Experience",

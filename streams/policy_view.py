@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 
 from rich.table import Table
 
-from schemas.events import Cell, PolicyRecord
+from agents.algorithms.edge import MIN_OUTCOMES
+from schemas.events import Cell, Event, PolicyRecord
 
 Z_95 = 1.96
 """Half-width of a 95 % interval of a normal, in standard errors. It holds for one estimate looked at once; a table of
@@ -62,7 +63,8 @@ def as_dict(held: Held) -> dict[str, Any]:
                      "valid_from_ms", "valid_until_ms", "fallback", "mask", "edge_claim", "source", "origin")
     }
     p = record.provenance
-    shown["provenance"] = None if p is None else {f: getattr(p, f) for f in p.__struct_fields__}
+    shown["edge"] = _fields(record.edge)
+    shown["provenance"] = _fields(p)
     shown["place"] = held.place
     shown["volatility_edges"] = None if record.tabular is None else record.tabular.volatility_edges
     shown["cells"] = None if record.tabular is None else [
@@ -76,11 +78,11 @@ def head_lines(held: Held) -> list[str]:
     """What stands above the table: version, validity, what it was learned from, provenance."""
     r, p = held.record, held.record.provenance
     until = "no end" if r.valid_until_ms is None else utc(r.valid_until_ms)
-    claim = {None: "not evaluated", True: "yes", False: "no"}[r.edge_claim]
     lines = [
         f"{r.policy_id}  version {r.version}  {r.status}  ({r.reason})",
         f"valid     {utc(r.valid_from_ms)} to {until}; past it: {r.fallback}",
-        f"learned   {r.outcomes} outcomes; source {r.source}, {r.origin}; edge claimed: {claim}",
+        f"learned   {r.outcomes} outcomes; source {r.source}, {r.origin}",
+        f"edge      {edge_sentence(r)}",
         f"read at   {held.place}",
     ]
     if p is None:
@@ -95,6 +97,21 @@ def head_lines(held: Held) -> list[str]:
         edges = ", ".join(f"{e:.6g}" for e in r.tabular.volatility_edges)
         lines.append(f"buckets   volatility_30 at {edges}")
     return lines
+
+
+def edge_sentence(record: PolicyRecord) -> str:
+    """What the policy claims of its own outcomes, and what it rests on, in words."""
+    e = record.edge
+    if record.edge_claim is None or e is None:
+        few = f", {record.outcomes} of {MIN_OUTCOMES} outcomes" if record.outcomes < MIN_OUTCOMES else ""
+        return f"not evaluated{few}"
+    seen = f"mean {e.mean_r:+.3f} R of {e.n} outcomes (deviation {e.sd_r:.2f}), lower bound {e.lower_r:+.3f} R"
+    least = f"{e.smallest_r:.3f} R is the smallest mean that {e.n} outcomes could have shown"
+    return f"{'claimed' if record.edge_claim else 'not claimed'}: {seen}; {least}"
+
+
+def _fields(event: Event | None) -> dict[str, Any] | None:
+    return None if event is None else {f: getattr(event, f) for f in event.__struct_fields__}
 
 
 def utc(ts_ms: int) -> str:

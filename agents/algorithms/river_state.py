@@ -7,6 +7,8 @@ internals: each access is checked, and the contract tests compare a thawed estim
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from math import fsum
 from typing import Any, NamedTuple
 
 import msgspec
@@ -49,6 +51,20 @@ def moments_update(frozen: Moments, x: float) -> Moments:
         return Moments(n=float(var.mean.n), mean=float(var.mean._mean), squares=float(var._S))
     except AttributeError as exc:
         raise RiverChanged(f"river.stats.Var: {exc}") from exc
+
+
+def together(parts: Iterable[Moments]) -> Moments:
+    """Moments of all numbers that the parts have seen (Chan, Golub and LeVeque 1983).
+
+    >>> together([Moments(n=1.0, mean=1.0), Moments(n=1.0, mean=3.0)])
+    Moments(n=2.0, mean=2.0, squares=2.0)
+    """
+    seen = [m for m in parts if m.n]
+    n = fsum(m.n for m in seen)
+    if not n:
+        return Moments()
+    mean = fsum(m.n * m.mean for m in seen) / n
+    return Moments(n=n, mean=mean, squares=fsum(m.squares + m.n * (m.mean - mean) ** 2 for m in seen))
 
 
 def quantile_update(state: bytes, q: float, x: float) -> tuple[bytes, float]:

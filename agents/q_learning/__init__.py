@@ -9,6 +9,7 @@ River:  online quantiles (1/3, 2/3) for the volatility buckets, a running varian
         which opens exploration again, and the policy's reason says drift.
 Late:   an experience that comes late is learned from when it comes; its cell is the one that was decided in. A
         decision among the last 64 taken is not taken again.
+Claim:  from 100 outcomes on each version says whether the mean of all of them is above neutral (`algorithms/edge`).
 Limits: symbols do not share what they learn; the mean of a cell says nothing of its tail; with few outcomes a cell's
         best action is noise, which is why no cell claims an edge.
 Sources: Watkins and Dayan 1992; Thompson 1933; Jain and Chlamtac 1985 (quantiles); Bifet and Gavalda 2007 (ADWIN).

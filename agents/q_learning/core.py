@@ -6,8 +6,16 @@ from typing import ClassVar
 
 import msgspec
 
+from agents.algorithms.edge import shown
 from agents.algorithms.lineage import merge_origin
-from agents.algorithms.river_state import Detected, Moments, adwin_update, moments_update, quantile_update
+from agents.algorithms.river_state import (
+    Detected,
+    Moments,
+    adwin_update,
+    moments_update,
+    quantile_update,
+    together,
+)
 from agents.contract import Agent, Config, Output, Refused, State
 from agents.q_learning.config import N_ACTIONS, QLearningConfig
 from agents.q_learning.table import (
@@ -24,7 +32,7 @@ from agents.q_learning.table import (
     strategy_sds,
     with_item,
 )
-from schemas.events import STRATEGY_SYMBOLS, DriftDetected, Event, Experience, Origin, PolicyRecord, QUpdated
+from schemas.events import STRATEGY_SYMBOLS, DriftDetected, Edge, Event, Experience, Origin, PolicyRecord, QUpdated
 
 QUANTILES = tuple((i + 1) / BUCKETS for i in range(BUCKETS - 1))
 
@@ -164,12 +172,14 @@ class QLearningAgent(Agent[QLearningState]):
 
     def _policy(self, state: QLearningState, e: Experience, reason: str) -> Output:
         assert state.origin is not None
-        config = self.config
+        config, rewards = self.config, together(state.rewards)
+        evaluated = shown(state.outcomes, rewards.mean, rewards.squares)
         record = PolicyRecord(
             policy_id=f"{self.name}/{e.symbol}", version=state.version, agent=self.name, scope=e.symbol,
             ts_ms=e.ts_ms, valid_from_ms=e.ts_ms, valid_until_ms=e.ts_ms + config.valid_for_ms,
             fallback=config.fallback, status="ACTIVE", reason=reason, outcomes=state.outcomes, mask=(),
             actions=STRATEGY_SYMBOLS, tabular=published(state.cells, state.edges, strategy_sds(state.rewards), config),
-            source=e.source, origin=state.origin,
+            edge_claim=None if evaluated is None else evaluated.claim,
+            edge=None if evaluated is None else Edge(**evaluated._asdict()), source=e.source, origin=state.origin,
         )
         return Output("policy.ledger", record)

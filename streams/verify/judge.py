@@ -11,6 +11,7 @@ from schemas.catalogue import AGENTS, AgentIO
 from schemas.codec import Codec
 from streams.verify.applied import applied
 from streams.verify.cells import KINDS, Cell, Kind, Report, Row, cell
+from streams.verify.claims import with_claims
 from streams.verify.durable import BUDGET, persists
 from streams.verify.evidence import Evidence, Since
 from streams.verify.flow import FRESH_S, PATIENCE_S, flow
@@ -62,7 +63,8 @@ def _cells(evidence: Evidence, io: AgentIO, origins: Origins, sample: int, rando
     again: dict[tuple[str, int], Refolded] = {}
     runs, receives = flow(evidence, io, origins, patience_s=patience_s, fresh_s=fresh_s)
     if LEDGER in io.writes:
-        learned, used = learns(evidence, io, sample, random, again), applied(evidence, io.name)
+        learned = with_claims(evidence, io, learns(evidence, io, sample, random, again))
+        used = applied(evidence, io.name)
     else:
         learned = cell("NOT APPLICABLE", f"{io.name} computes from its input; it estimates nothing from outcomes and "
                                          f"writes no policy")

@@ -99,6 +99,32 @@ def test_estimates_are_means_and_errors_are_those_of_means() -> None:
     assert min(cell.se[i] for i in (0, 1, 3)) > 5 * cell.se[2]
 
 
+def test_the_claim_is_about_all_outcomes_whatever_cell_they_fell_in_and_may_be_taken_back() -> None:
+    """Not evaluated below 100 outcomes; then true or false, from the mean of all of them; drift forgets none."""
+    agent, state, genesis = warm()
+    assert (genesis.edge_claim, genesis.edge) == (None, None)
+    rng = np.random.default_rng(6)
+    rewards = [*rng.normal(0.6, 1, 300), *rng.normal(-1.5, 0.5, 300)]
+    events = []
+    for n, r in enumerate(rewards):
+        action = STRATEGY_SYMBOLS[n % 4]
+        events.append(experience(50 + n, action=action, state_key=KEYS[n % 12], status="NEUTRAL" if n % 4 == 3 else
+                                 "TRADED", reward_r=0.0 if n % 4 == 3 else float(r)))
+    _, out = fold(agent, state, events)
+    policies = [e for e in out if isinstance(e, PolicyRecord)]
+    assert {p.edge_claim for p in policies[:99]} == {None}
+    for policy in policies[99:]:
+        seen = [e.reward_r for e in events[:policy.outcomes]]
+        edge = policy.edge
+        assert edge is not None
+        assert edge.n == policy.outcomes
+        assert (edge.mean_r, edge.sd_r) == pytest.approx((fmean(seen), np.std(seen, ddof=1)))
+        assert policy.edge_claim == (edge.lower_r > 0)
+    assert policies[299].edge_claim
+    assert not policies[-1].edge_claim
+    assert any(e for e in out if isinstance(e, DriftDetected)), "what is forgotten by the table counts for the claim"
+
+
 @pytest.mark.parametrize("config", [{}, {"exploration": "epsilon"}])
 def test_no_action_is_ever_below_two_percent(config: dict[str, Any]) -> None:
     agent, state, _ = warm(**config)

@@ -11,7 +11,7 @@ import pytest
 from matplotlib import image
 from rich.console import Console
 
-from schemas.events import PolicyRecord, Provenance
+from schemas.events import Edge, PolicyRecord, Provenance
 from streams import policy_view
 from streams.cli.exits import Exit
 from streams.cli.main import main
@@ -72,10 +72,22 @@ def test_the_table_has_a_row_for_every_cell_and_says_the_greedy_action_without_c
 def test_the_head_names_version_window_inputs_and_origin() -> None:
     text = "\n".join(policy_view.head_lines(Held(learned(), "policy.current-1@9")))
     for part in ("version 5", "learning.experience-2@41..44", "CLAIMED", "46 outcomes", "policy.current-1@9",
-                 "edge claimed: not evaluated", "state bbbbbbbbbbbb", "no end"):
+                 "edge      not evaluated, 46 of 100 outcomes", "state bbbbbbbbbbbb", "no end"):
         assert part in text
     bare = msgspec.structs.replace(learned(), provenance=None)
     assert "no provenance" in "\n".join(policy_view.head_lines(Held(bare, "p@0")))
+
+
+def test_the_edge_is_said_in_a_sentence() -> None:
+    edge = Edge(n=400, mean_r=0.31, sd_r=1.02, lower_r=0.12, smallest_r=0.19)
+    yes = msgspec.structs.replace(learned(), edge_claim=True, edge=edge, outcomes=400)
+    assert policy_view.edge_sentence(yes) == (
+        "claimed: mean +0.310 R of 400 outcomes (deviation 1.02), lower bound +0.120 R; 0.190 R is the smallest mean "
+        "that 400 outcomes could have shown")
+    assert policy_view.edge_sentence(msgspec.structs.replace(yes, edge_claim=False)).startswith("not claimed: mean")
+    assert policy_view.edge_sentence(msgspec.structs.replace(learned(), outcomes=400)) == "not evaluated"
+    assert policy_view.as_dict(Held(yes, "p@0"))["edge"] == {
+        "n": 400, "mean_r": 0.31, "sd_r": 1.02, "lower_r": 0.12, "smallest_r": 0.19}
 
 
 def test_the_heat_map_is_a_picture(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from agents.contract import Output
 from agents.decision import DecisionAgent
 from agents.paper_execution import PaperExecutionAgent
 from agents.q_learning import QLearningAgent
-from schemas.events import Decision, Event, Experience, PolicyApplied, PolicyRecord, Tabular
+from schemas.events import Decision, Edge, Event, Experience, PolicyApplied, PolicyRecord, Tabular
 
 
 class Constant(QLearningAgent):
@@ -62,6 +62,29 @@ class OutcomesUnseen(QLearningAgent):
         if isinstance(event, Experience) and event.learnable:
             event = replace(event, reward_r=len(event.action) / 10)
         return super().step(state, event)
+
+
+class AlwaysClaims(QLearningAgent):
+    """Learns honestly and says that it has an edge, whatever it earned; `how` is what it says of its figures."""
+
+    def __init__(self, how: dict[str, float] | None = None) -> None:
+        super().__init__()
+        self._how = how or {}
+
+    def step(self, state: Any, event: Event) -> tuple[Any, tuple[Output, ...]]:
+        after, outputs = super().step(state, event)
+        return after, tuple(o._replace(event=replace(o.event, edge_claim=True, edge=replace(o.event.edge, **self._how)))
+                            if isinstance(o.event, PolicyRecord) and o.event.edge is not None else o for o in outputs)
+
+
+class ClaimsEarly(QLearningAgent):
+    """Claims from its first outcomes on."""
+
+    def step(self, state: Any, event: Event) -> tuple[Any, tuple[Output, ...]]:
+        after, outputs = super().step(state, event)
+        edge = Edge(n=after.outcomes, mean_r=1.0, sd_r=1.0, lower_r=0.5, smallest_r=0.1)
+        return after, tuple(o._replace(event=replace(o.event, edge_claim=True, edge=edge))
+                            if isinstance(o.event, PolicyRecord) else o for o in outputs)
 
 
 class IgnoresPolicies(DecisionAgent):

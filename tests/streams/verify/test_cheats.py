@@ -11,9 +11,13 @@ import numpy as np
 import pytest
 from msgspec.structs import replace
 
+from schemas.catalogue import AGENTS
 from schemas.events import Candle, Event, Experience, PolicyApplied, PolicyRecord, Tick, TradeClosed
+from streams.verify.cells import Cell
+from streams.verify.claims import with_claims
+from streams.verify.evidence import Evidence
 from tests.streams.verify import cheats
-from tests.streams.verify.staged import HOUR_MS, Stage, at, made, red, stage
+from tests.streams.verify.staged import CODEC, HOUR_MS, Stage, at, made, red, stage
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +43,32 @@ def test_a_learner_that_does_not_learn_fails_by_its_own_code(cheat: type) -> Non
     roster: dict[str, Any] = {**run_roster(), "q_learning": cheat()}
     cell = at(verify_as_honest(run, roster), "q_learning", "LEARNS")
     assert cell.state == "FAIL", cell
+
+
+CLAIMERS = [cheats.AlwaysClaims(), cheats.AlwaysClaims({"lower_r": 0.2}), cheats.AlwaysClaims({"mean_r": 0.4}),
+            cheats.ClaimsEarly()]
+
+
+@pytest.mark.parametrize("cheat", CLAIMERS, ids=["always", "bound", "mean", "early"])
+def test_a_claim_that_the_outcomes_do_not_give_fails_by_its_own_code_too(cheat: Any) -> None:
+    """Nothing else is wrong with it: folding again gives the same bytes, and it learns."""
+    run = stage({"q_learning": cheat})
+    cell = at(verify_as_honest(run, {**run_roster(), "q_learning": cheat}), "q_learning", "LEARNS")
+    assert cell.state == "FAIL", cell
+    assert "edge_claim = True" in cell.why
+    assert at(run.judge(), "q_learning", "LEARNS").state == "FAIL"
+
+
+def test_figures_that_are_wrong_beside_an_honest_answer_fail() -> None:
+    def embellish(topic: str, event: Event) -> Event:
+        if isinstance(event, PolicyRecord) and event.edge is not None:
+            return replace(event, edge=replace(event.edge, smallest_r=event.edge.smallest_r / 2))
+        return event
+
+    run = stage(tamper=embellish)
+    cell = with_claims(Evidence(run.log, run_roster(), CODEC), AGENTS["q_learning"], Cell("PASS", "so far"))
+    assert cell.state == "FAIL"
+    assert "smallest_r" in cell.why
 
 
 def run_roster() -> dict[str, Any]:
