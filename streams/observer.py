@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from dataclasses import dataclass, field
 
 from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
@@ -49,7 +49,8 @@ class Seen:
         followed: decisions taken under a policy, as an applier reported them.
         changed: those whose executed action was the recommended one and not the baseline's.
         outcomes: decisions by status and reason.
-        changed_trades: the newest trades that a policy led to; of the oldest of them, what followed is on the log too.
+        changed_trades: by symbol, the newest trades that a policy led to; of the oldest of them, what followed is on
+            the log too.
         marks: newest equity mark of each symbol.
     """
 
@@ -62,7 +63,8 @@ class Seen:
     outcomes: Counter[str] = field(default_factory=Counter)
     trades_by_decision: Counter[str] = field(default_factory=Counter)
     unattributed: int = 0
-    changed_trades: deque[TradeClosed] = field(default_factory=lambda: deque(maxlen=TOLD_LATER))
+    changed_trades: defaultdict[str, deque[TradeClosed]] = field(
+        default_factory=lambda: defaultdict(lambda: deque(maxlen=TOLD_LATER)))
     first_marks: dict[str, EquityMarked] = field(default_factory=dict)
     marks: dict[str, EquityMarked] = field(default_factory=dict)
     last_s: float = 0.0
@@ -157,7 +159,7 @@ class Observer:
                 return
             seen.trades_by_decision[event.decision_id] += 1
             if event.policy_version is not None and event.policy_version > 1:
-                seen.changed_trades.append(event)
+                seen.changed_trades[event.symbol].append(event)
         elif isinstance(event, DecisionOutcome):
             seen.outcomes[event.status + (f" {event.reason}" if event.reason else "")] += 1
         elif isinstance(event, EquityMarked):

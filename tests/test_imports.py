@@ -31,6 +31,11 @@ MAY: dict[str, tuple[str, ...]] = {
         "schemas", "agents.contract", "streams.verify", "streams.fold", "streams.records", "streams.identity",
         "streams.log", "streams.commits", "streams.driver", "streams.settings",
     ),
+    # What makes the controls and measured them, and the mathematics of looking often.
+    "streams.verify.controls": (
+        "schemas", "streams.verify", "streams.log", "streams.calibrated", "agents.algorithms.market",
+        "agents.algorithms.sequential",
+    ),
 }
 OURS = ("schemas", "agents", "streams", "tests", "benchmarks")
 #: Outside of our own: what an agent may not touch, because its fold would no longer be a function of its input.

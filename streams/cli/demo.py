@@ -22,17 +22,19 @@ from rich.live import Live
 
 from schemas.catalogue import AGENTS, built_agents
 from streams import broker as embedded
-from streams import topics
+from streams import controls, topics
+from streams.cli.demo_proof import prove, red
 from streams.cli.demo_view import LiveTable, closing_screen, summary
 from streams.cli.exits import Exit
 from streams.cli.options import json_option, settings_options
-from streams.ingest import Costs, Loaded, load, publish
+from streams.ingest import Costs, Loaded, Published, load, publish
 from streams.observer import Observer
-from streams.settings import Settings
+from streams.settings import ENV_PREFIX, Settings
 
 WORKERS: tuple[tuple[str, ...], ...] = (("features", "decision"), ("paper_execution", "experience", "q_learning"))
 """Agents by worker process: two of about equal load, since the machine to aim at has two cores."""
 STOP_S = 20.0
+REPLAY_LINGER_MS = 5  # fewer, larger requests: a fifth less processor time, and the loop is no slower at full speed
 SAMPLE_COSTS = Costs(fee_bps=0.35, half_spread_bps=0.25, slippage_bps=0.1)
 """EURUSD at a broker with raw spreads: half of .5 pip, and a commission of 3.50 USD for 100,000 EUR a side."""
 
@@ -45,16 +47,19 @@ SAMPLE_COSTS = Costs(fee_bps=0.35, half_spread_bps=0.25, slippage_bps=0.1)
               help="Publish at most this many candles, oldest first.")
 @click.option("--lead", type=click.IntRange(min=1), default=24, show_default=True,
               help="Bars that the candles may run ahead of the slowest agent.")
+@click.option("--outcomes", type=click.IntRange(min=0), default=controls.OUTCOMES, show_default=True,
+              help="Outcomes of each of the three controls: markets with a known answer; 0: no controls.")
 @click.option("--keep", is_flag=True, help="Leave the broker up at the end.")
 @json_option
 @settings_options
-def command(settings: Settings, klines: tuple[Path, ...], candles: int, lead: int, keep: bool,
+def command(settings: Settings, klines: tuple[Path, ...], candles: int, lead: int, outcomes: int, keep: bool,
             as_json: bool) -> int:
     """Run the main job: Kafka, every agent, real candles, live.
 
     Starts an embedded Apache Kafka with an empty log (or uses --broker), makes the topics, starts the agents in two
-    worker processes, publishes real candles through them and shows what the log shows. Ends with the result after
-    costs beside buy-and-hold, one trade followed by topic-partition@offset, and what is not built yet.
+    worker processes, publishes real candles and three controls through them and shows what the log shows. Ends with
+    the result after costs beside buy-and-hold, with what `quantum verify` says of it all, one trade followed by
+    topic-partition@offset, and what is not built yet. Exit code 1: a check failed, or verify is red.
     """
     console = Console(stderr=True)
     started = time.monotonic()
@@ -68,17 +73,63 @@ def command(settings: Settings, klines: tuple[Path, ...], candles: int, lead: in
         observer = Observer(here)
         stack.callback(observer.stop)
         workers = stack.enter_context(_workers(here))
+        lab = controls.draw(settings.seed, taken=loaded.symbols) if outcomes else None
+        feeds = [Feed(here, loaded, costs=costs, lead=lead)]
+        if lab is not None:
+            feeds.append(Feed(here, lab.loaded, costs=lab.costs, lead=controls.LEAD, own_clocks=True,
+                              outcomes=outcomes))
         observer.start()
-        result = _run(here, loaded, costs, lead, observer, workers, console, started)
+        result = _run(feeds, LiveTable(len(loaded), loaded.symbols, outcomes), observer, workers, console, started)
         result["broker_up_s"] = round(up_s, 1)
-        report = summary(here, observer.seen, result)
+        if lab is not None:
+            controls.reveal(here, lab, feeds[1].published.candles)
+        with console.status("holding it against the log"):
+            proof = prove(here, settings.seed)
+        result["total_s"] = round(time.monotonic() - started, 1)
+        report = summary(here, observer.seen, result, loaded.symbols, settings.seed)
+        report["checks"]["verify finds nothing red"] = not red(proof["report"])
+        report["checks"]["verify catches every planted cheat"] = proof["self_test"].get("exit_code") == 0
+        report["healthy"] = all(report["checks"].values())
         if as_json:
-            click.echo(json.dumps(report))
+            told = {"verify": proof["report"].as_dict(), "self_test": proof["self_test"]}
+            click.echo(json.dumps(report | told))
         else:
-            closing_screen(Console(), report, here)
+            closing_screen(Console(), report, proof, here)
         if keep or (sys.stdin.isatty() and sys.stdout.isatty() and not as_json):
             _linger(here, keep, console)
     return Exit.GOOD if report["healthy"] else Exit.FAILED
+
+
+class Feed(threading.Thread):
+    """Publishes candles in a thread; started by the run.
+
+    Args:
+        settings: broker and names.
+        loaded: what to publish.
+        how: arguments of `publish`.
+    """
+
+    def __init__(self, settings: Settings, loaded: Loaded, **how: Any) -> None:
+        super().__init__(name="ingest", daemon=True)
+        self.stop = threading.Event()
+        self.error: Exception | None = None
+        self._done: Published | None = None
+        self._settings, self._loaded, self._how = settings, loaded, how
+
+    @property
+    def published(self) -> Published:
+        """What was published; it must have ended without an error."""
+        assert self._done is not None, "it has not ended"
+        return self._done
+
+    def run(self) -> None:
+        """Publish."""
+        try:
+            self._done = publish(self._settings, self._loaded, stop=self.stop, **self._how)
+        except Exception as exc:  # shown and turned into the exit code by the main thread
+            self.error = exc
+            if self._settings.log_level == "debug":
+                traceback.print_exc()
 
 
 def _interrupt(number: int, frame: object) -> None:
@@ -124,7 +175,8 @@ def _workers(settings: Settings) -> Iterator[list[subprocess.Popen[bytes]]]:
     processes = []
     flags = ["--broker", settings.broker, "--topic-prefix", settings.topic_prefix, "--app-id", settings.app_id,
              "--data-dir", str(settings.data_dir), "--seed", str(settings.seed), "--log-level", "warning"]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1",
+                                ENV_PREFIX + "LINGER_MS": str(settings.linger_ms or REPLAY_LINGER_MS)}
     try:
         for agents in WORKERS:
             line = [sys.executable, "-m", "streams.cli.main", "worker", "--until-eof", "--agents", ",".join(agents),
@@ -143,42 +195,33 @@ def _workers(settings: Settings) -> Iterator[list[subprocess.Popen[bytes]]]:
                 process.wait()
 
 
-def _run(settings: Settings, loaded: Loaded, costs: Costs, lead: int, observer: Observer,
-         workers: list[subprocess.Popen[bytes]], console: Console, started: float) -> dict[str, Any]:
-    """Publish all candles while the table is live; returns the timings."""
-    stop = threading.Event()
-    outcome: dict[str, Any] = {}
-
-    def feed() -> None:
-        try:
-            outcome["published"] = publish(settings, loaded, speed=None, lead=lead, costs=costs, stop=stop)
-        except Exception as exc:  # shown and turned into the exit code by the main thread
-            outcome["error"] = exc
-            if settings.log_level == "debug":
-                traceback.print_exc()
-
-    feeder = threading.Thread(target=feed, name="ingest", daemon=True)
-    feeder.start()
+def _run(feeds: list[Feed], table: LiveTable, observer: Observer, workers: list[subprocess.Popen[bytes]],
+         console: Console, started: float) -> dict[str, Any]:
+    """Publish everything while the table is live; returns the timings."""
+    for feed in feeds:
+        feed.start()
     fed_at = time.monotonic()
     try:
-        table = LiveTable(len(loaded))
         with Live(console=console, refresh_per_second=4, transient=True) as live:
-            while feeder.is_alive():
+            while any(feed.is_alive() for feed in feeds):
                 live.update(table.view(observer.seen))
                 _alive(workers)
-                feeder.join(0.25)
+                failed = next((feed.error for feed in feeds if feed.error is not None), None)
+                if failed is not None:
+                    raise click.ClickException(f"ingest stopped: {failed}") from failed
+                time.sleep(0.25)
     except BaseException:
-        stop.set()
-        feeder.join(10)
+        for feed in feeds:
+            feed.stop.set()
+        for feed in feeds:
+            feed.join(10)
         raise
-    if "error" in outcome:
-        raise click.ClickException(f"ingest stopped: {outcome['error']}") from outcome["error"]
     observer.settle()
-    outcome["run_s"] = round(observer.seen.last_s - fed_at, 1)
-    outcome["total_s"] = round(time.monotonic() - started, 1)
     first = observer.seen.versions_first_s
-    outcome["first_policy_s"] = None if first is None else round(first - started, 1)
-    return outcome
+    return {
+        "run_s": round(observer.seen.last_s - fed_at, 1),
+        "first_policy_s": None if first is None else round(first - started, 1),
+    }
 
 
 def _alive(workers: list[subprocess.Popen[bytes]]) -> None:

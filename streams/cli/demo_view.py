@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Collection
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,6 +15,7 @@ from rich.text import Text
 from schemas.catalogue import AGENTS, built_agents
 from schemas.codec import Codec
 from schemas.events import BookMark, EquityMarked
+from streams.cli.demo_proof import show_proof
 from streams.log import LogReader
 from streams.observer import Seen
 from streams.settings import Settings
@@ -32,10 +34,18 @@ RATE_SAMPLES = 12  # views, four a second: rates of about three seconds
 
 
 class LiveTable:
-    """The table while the demo runs; rates are those of the last seconds."""
+    """The table while the demo runs; rates are those of the last seconds.
 
-    def __init__(self, total: int) -> None:
+    Args:
+        total: candles of the real symbols.
+        symbols: the real symbols.
+        outcomes: of each control; 0: there are none.
+    """
+
+    def __init__(self, total: int, symbols: Collection[str], outcomes: int) -> None:
         self._total = total
+        self._symbols = frozenset(symbols)
+        self._outcomes = outcomes
         self._samples: deque[tuple[float, dict[str, int]]] = deque(maxlen=RATE_SAMPLES)
 
     def view(self, seen: Seen) -> Group:
@@ -52,8 +62,10 @@ class LiveTable:
             place = next((seen.newest_place[t] for t in EVIDENCE[agent.name] if seen.newest_place[t]), "nothing yet")
             table.add_row(agent.name, f"{reads[agent.name]:,}", f"{rate:,.0f}", f"{written:,}", place)
         newest = max(seen.versions.items(), key=lambda item: item[1], default=("no policy yet", 0))
+        outcomes = [v for name, v in seen.versions.items() if name.partition("/")[2] not in self._symbols]
+        blind = f" | controls at {min(outcomes, default=0):,} of {self._outcomes:,} outcomes" if self._outcomes else ""
         line = Text(
-            f"{seen.records('market.candles'):,} of {self._total:,} candles | "
+            f"{seen.records('market.candles'):,} candles, {self._total:,} of them real{blind}\n"
             f"decisions {seen.records('rl.meta.strategy_selected'):,} | "
             f"trades {seen.records('execution.trade.closed'):,} | "
             f"Q updates {seen.records('rl.q_learning.updated'):,}\n"
@@ -63,8 +75,17 @@ class LiveTable:
         return Group(table, line)
 
 
-def summary(settings: Settings, seen: Seen, result: dict[str, Any]) -> dict[str, Any]:
-    """Everything that the last screen says, as plain data."""
+def summary(settings: Settings, seen: Seen, result: dict[str, Any], symbols: Collection[str],
+            seed: int) -> dict[str, Any]:
+    """Everything that the last screen says, as plain data.
+
+    Args:
+        settings: broker and names.
+        seen: what the log showed.
+        result: timings.
+        symbols: the real symbols: their books are shown, those of the controls are not.
+        seed: of the run.
+    """
     trades = seen.records("execution.trade.closed")
     twice = [d for d, n in seen.trades_by_decision.items() if n > 1]
     credited = sum(n for n in seen.trades_by_decision.values() if n == 1)
@@ -76,7 +97,7 @@ def summary(settings: Settings, seen: Seen, result: dict[str, Any]) -> dict[str,
     }
     return {
         "schema": "quantum.demo/1",
-        "healthy": all(checks.values()),
+        "seed": seed,
         "checks": checks,
         "candles": seen.records("market.candles"),
         "features": seen.records("market.features"),
@@ -91,11 +112,11 @@ def summary(settings: Settings, seen: Seen, result: dict[str, Any]) -> dict[str,
         "decisions_under_policy": seen.followed,
         "decisions_changed": seen.changed,
         "dead_letters": dict(seen.dead),
-        "books": [book for symbol in sorted(seen.marks) for book in _books(seen.first_marks[symbol],
-                                                                          seen.marks[symbol])],
+        "books": [book for symbol in sorted(set(symbols) & set(seen.marks))
+                  for book in _books(seen.first_marks[symbol], seen.marks[symbol])],
         "seconds": {k: result.get(k) for k in ("broker_up_s", "first_policy_s", "run_s", "total_s")},
         "candles_per_s": round(seen.records("market.candles") / max(result["run_s"], 1e-9)),
-        "story": _story(settings, seen),
+        "story": _story(settings, seen, symbols),
         "not_built": [a.name for a in AGENTS.values() if not a.built],
     }
 
@@ -119,21 +140,24 @@ def _start_equity(start: dict[str, BookMark], book: BookMark) -> float:
     return known.equity
 
 
-def _story(settings: Settings, seen: Seen) -> list[dict[str, str]]:
-    if not seen.changed_trades:
+def _story(settings: Settings, seen: Seen, symbols: Collection[str]) -> list[dict[str, str]]:
+    """Of one trade on a real symbol that a policy led to; none where there is none."""
+    trades = [seen.changed_trades[symbol][0] for symbol in sorted(symbols) if symbol in seen.changed_trades]
+    if not trades:
         return []
     with LogReader(settings) as log:
-        told = trace(log, Codec(), seen.changed_trades[0].trade_id)
+        told = trace(log, Codec(), trades[0].trade_id)
     return [step._asdict() for step in steps(told)]
 
 
-def closing_screen(console: Console, report: dict[str, Any], settings: Settings) -> None:
+def closing_screen(console: Console, report: dict[str, Any], proof: dict[str, Any], settings: Settings) -> None:
     """The last screen."""
     console.rule("What happened")
     s = report["seconds"]
     console.print(
         f"{report['candles']:,} candles ({_sources(report)}) in {s['run_s']} s, {report['candles_per_s']:,}/s; "
-        f"broker up after {s['broker_up_s']} s, first policy after {s['first_policy_s']} s, all in {s['total_s']} s.\n"
+        f"broker up after {s['broker_up_s']} s, first policy after {s['first_policy_s']} s, all in {s['total_s']} s; "
+        f"seed {report['seed']}.\n"
         f"{report['decisions']:,} decisions, {report['trades']:,} trades closed, {report['updates']:,} updates of the "
         f"Q-tables, {sum(report['policy_versions'].values()):,} policy versions for "
         f"{len(report['policy_versions'])} symbol(s), {report['drift_alarms']} drift alarms.\n"
@@ -144,18 +168,26 @@ def closing_screen(console: Console, report: dict[str, Any], settings: Settings)
     for reason, n in report["dead_letters"].items():
         console.print(f"       {n} x {reason}")
     console.print(_result_table(report))
+    show_proof(console, proof)
     if report["story"]:
         console.rule("One trade, end to end")
-        table = Table(show_header=False, box=None)
-        for step in report["story"]:
-            table.add_row(step["what"], step["place"], step["text"])
-        console.print(table)
+        console.print(story_table(report["story"]))
     console.rule("Next")
     where = f"--broker {settings.broker}"
     for line in (f"quantum status {where}", f"quantum policy show q_learning --symbol {_symbol(report)} {where}",
-                 f"quantum tail policy.ledger -o -3 {where}", f"quantum dlq list {where}"):
+                 f"quantum verify {where}", f"quantum tail policy.ledger -o -3 {where}"):
         console.print(f"  {line}", soft_wrap=True)
     console.print("Not built yet: " + ", ".join(report["not_built"]) + ".")
+
+
+def story_table(story: list[dict[str, str]]) -> Table:
+    """A step: what, where (whole, however narrow the screen), and what stands there."""
+    table = Table(show_header=False, box=None)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for step in story:
+        table.add_row(step["what"], Text(step["place"], style="bold").append(f"\n{step['text']}", style="not bold"))
+    return table
 
 
 def _sources(report: dict[str, Any]) -> str:
@@ -175,10 +207,11 @@ def _symbol(report: dict[str, Any]) -> str:
 def _result_table(report: dict[str, Any]) -> Table:
     table = Table(title="Result after all costs, paper money", title_justify="left")
     for name in ("symbol", "book", "outcomes", "trades", "mean R", "return", "drawdown"):
-        table.add_column(name, justify="left" if name in ("symbol", "book") else "right")
+        text = name in ("symbol", "book")
+        table.add_column(name, justify="left" if text else "right", no_wrap=text)
     for b in report["books"]:
         if b["book"] in (LEARNER_BOOK, "baseline:buy_and_hold", "baseline:random"):
             mean = "-" if b["mean_r"] is None else f"{b['mean_r']:+.3f}"
-            table.add_row(b["symbol"], b["book"], f"{b['outcomes']:,}", f"{b['trades']:,}", mean,
-                          f"{b['return']:+.2%}", f"{b['max_drawdown_now']:.2%}")
+            table.add_row(b["symbol"], b["book"].removeprefix("baseline:"), f"{b['outcomes']:,}",
+                          f"{b['trades']:,}", mean, f"{b['return']:+.2%}", f"{b['max_drawdown_now']:.2%}")
     return table

@@ -17,6 +17,7 @@ from streams.cli.reading import reading
 from streams.inspecting.shown import iso
 from streams.settings import Settings
 from streams.verify.cells import KINDS, STATES, Cell, Report, Row
+from streams.verify.durable import BUDGET
 from streams.verify.evidence import Since
 from streams.verify.flow import FRESH_S, PATIENCE_S
 from streams.verify.judge import SAMPLE, verify
@@ -36,6 +37,8 @@ With --json, one object:
   at_ms, sample, sample_seed, since, exit_code
   agents: list of {agent, cells: {RUNS, RECEIVES, LEARNS, PERSISTS, APPLIED,
     ORIGIN: {state, why, place, age_s, figures}}}
+  controls: list of {symbol, kind, state, why, place, age_s, figures}, of the
+    runs whose key is on control.reveal
 
 What each cell takes as evidence, and what it cannot see: docs/proof.md."""
 
@@ -50,6 +53,8 @@ What each cell takes as evidence, and what it cannot see: docs/proof.md."""
 @click.option("--agent-config", metavar="AGENT=JSON", multiple=True,
               help="Configuration that the worker gave an agent; may be given several times. --seed, too, must be the "
                    "worker's.")
+@click.option("--budget", type=click.IntRange(min=1), default=BUDGET, show_default=True, metavar="N",
+              help="Input records folded again for each agent's PERSISTS, at most.")
 @click.option("--patience", "patience_s", type=click.FloatRange(min=0), default=PATIENCE_S, show_default=True,
               metavar="SECONDS", help="How long input may wait, with nothing written meanwhile.")
 @click.option("--fresh", "fresh_s", type=click.FloatRange(min=0), default=FRESH_S, show_default=True,
@@ -58,7 +63,7 @@ What each cell takes as evidence, and what it cannot see: docs/proof.md."""
 @settings_options
 @click.pass_context
 def command(ctx: click.Context, settings: Settings, since: str | None, sample: int, sample_seed: int | None,
-            agent_config: tuple[str, ...], patience_s: float, fresh_s: float, as_json: bool) -> None:
+            agent_config: tuple[str, ...], budget: int, patience_s: float, fresh_s: float, as_json: bool) -> None:
     """Hold every agent against the log.
 
     Nothing is asked of the agents. State is folded again from the input, policies are made again from their parents,
@@ -74,7 +79,7 @@ def command(ctx: click.Context, settings: Settings, since: str | None, sample: i
     drawn = secrets.randbits(32) if sample_seed is None else sample_seed
     with reading(settings) as reader, closing(BrokerLog(settings, reader)) as log:
         report = verify(log, roster, sample=sample, sample_seed=drawn, since=begin, patience_s=patience_s,
-                        fresh_s=fresh_s)
+                        fresh_s=fresh_s, budget=budget)
     if as_json:
         print_json(report.as_dict())
     else:
@@ -86,24 +91,31 @@ def show(console: Console, report: Report) -> None:
     """The table, then a sentence for each cell that says something."""
     table = Table("agent", *KINDS, box=None, pad_edge=False)
     for row in report.rows:
-        table.add_row(row.agent, *(_state(row.cells[kind]) for kind in KINDS))
+        table.add_row(row.agent, *(state_text(row.cells[kind]) for kind in KINDS))
     head = Text(f"{iso(report.at_ms)}  {report.sample} updates drawn with --sample-seed {report.sample_seed}"
                 + ("" if report.since is None else f"  since {report.since}"))
     console.print(Group(head, table, Text("")))
     for row in report.rows:
         for line in _sentences(row):
             console.print(line)
+    for v in report.controls:
+        console.print(_sentence(f"control {v.symbol}, {v.kind}", v.cell))
 
 
-def _state(cell: Cell) -> Text:
-    return Text(cell.state, style=_COLOURS[cell.state])
+def state_text(cell: Cell, short: bool = False) -> Text:
+    """The state in its colour; short: for narrow tables."""
+    return Text("n/a" if short and cell.state == "NOT APPLICABLE" else cell.state, style=_COLOURS[cell.state])
 
 
 def _sentences(row: Row) -> list[Text]:
     lines = []
     for kind, cell in row.cells.items():
         if cell.state not in _SILENT:
-            age = "" if cell.age_s is None else f", {cell.age_s:.0f} s ago"
-            place = "" if cell.place is None else f"  [{cell.place}{age}]"
-            lines.append(Text(f"{row.agent} {kind} ").append(_state(cell)).append(f": {cell.why}{place}"))
+            lines.append(_sentence(f"{row.agent} {kind}", cell))
     return lines
+
+
+def _sentence(what: str, cell: Cell) -> Text:
+    age = "" if cell.age_s is None else f", {cell.age_s:.0f} s ago"
+    place = "" if cell.place is None else f"  [{cell.place}{age}]"
+    return Text(f"{what} ").append(state_text(cell)).append(f": {cell.why}{place}")

@@ -62,33 +62,44 @@ class Row:
 
 
 @dataclass(frozen=True)
+class Verdict:
+    """What a control showed: its symbol, what was planted there, and the answer."""
+
+    symbol: str
+    kind: str
+    cell: Cell
+
+
+@dataclass(frozen=True)
 class Report:
-    """All rows, and how they were drawn."""
+    """All rows, the controls of the runs that are closed, and how the sample was drawn."""
 
     at_ms: int
     sample: int
     sample_seed: int
     since: str | None
     rows: tuple[Row, ...]
+    controls: tuple[Verdict, ...] = ()
 
     @property
     def exit_code(self) -> int:
         """0: all that is built is PASS, IDLE or NOT APPLICABLE; 1: a FAIL or STALE; 3: a NOT PROVEN or EXPIRED."""
-        return exit_code(c.state for row in self.rows for c in row.cells.values())
+        return exit_code([*(c.state for row in self.rows for c in row.cells.values()),
+                          *(v.cell.state for v in self.controls)])
 
     def as_dict(self) -> dict[str, Any]:
         """The report as JSON takes it; schema `quantum.verify/1`."""
         return {
             "schema": SCHEMA, "at_ms": self.at_ms, "sample": self.sample, "sample_seed": self.sample_seed,
             "since": self.since, "exit_code": self.exit_code,
-            "agents": [
-                {"agent": row.agent, "cells": {
-                    kind: {"state": c.state, "why": c.why, "place": c.place, "age_s": c.age_s,
-                           "figures": dict(c.figures)}
-                    for kind, c in row.cells.items()}}
-                for row in self.rows
-            ],
+            "agents": [{"agent": row.agent, "cells": {kind: _as_dict(c) for kind, c in row.cells.items()}}
+                       for row in self.rows],
+            "controls": [{"symbol": v.symbol, "kind": v.kind, **_as_dict(v.cell)} for v in self.controls],
         }
+
+
+def _as_dict(c: Cell) -> dict[str, Any]:
+    return {"state": c.state, "why": c.why, "place": c.place, "age_s": c.age_s, "figures": dict(c.figures)}
 
 
 def exit_code(states: Iterable[State]) -> int:

@@ -12,6 +12,7 @@ from schemas.codec import Codec
 from streams.verify.applied import applied
 from streams.verify.cells import KINDS, Cell, Kind, Report, Row, cell
 from streams.verify.claims import with_claims
+from streams.verify.controls import judge_controls
 from streams.verify.durable import BUDGET, persists
 from streams.verify.evidence import Evidence, Since
 from streams.verify.flow import FRESH_S, PATIENCE_S, flow
@@ -55,7 +56,8 @@ def verify(log: Log, roster: Mapping[str, Agent[Any]], *, sample: int = SAMPLE, 
             rows.append(Row(io.name, dict.fromkeys(KINDS, nothing)))
         else:
             rows.append(Row(io.name, _cells(evidence, io, origins, sample, random, patience_s, fresh_s, budget)))
-    return Report(evidence.now_ms, sample, sample_seed, None if since is None else since.text, tuple(rows))
+    return Report(evidence.now_ms, sample, sample_seed, None if since is None else since.text, tuple(rows),
+                  judge_controls(evidence))
 
 
 def _cells(evidence: Evidence, io: AgentIO, origins: Origins, sample: int, random: Random, patience_s: float,

@@ -1,0 +1,91 @@
+"""The demo's last part: its log, held against itself by `quantum verify`, with the controls and the self-test."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from schemas.catalogue import built_agents
+from streams.cli.agents import configured
+from streams.cli.reading import reading
+from streams.cli.verify import state_text
+from streams.settings import Settings
+from streams.verify.brokered import BrokerLog
+from streams.verify.cells import KINDS, RED, STATES, Report
+from streams.verify.judge import verify
+
+BUDGET = 12_000
+"""Input records folded again for each agent: some seconds. `quantum verify` alone folds all."""
+SELF_TEST_S = 60.0
+
+
+@contextmanager
+def self_test() -> Iterator[subprocess.Popen[bytes]]:
+    """The self-test in a process of its own, beside whatever runs in the block."""
+    process = subprocess.Popen([sys.executable, "-m", "streams.cli.main", "verify", "--self-test", "--json"],
+                               stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                               env=os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"})
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.wait()
+
+
+def prove(settings: Settings, sample_seed: int) -> dict[str, Any]:
+    """Verify the demo's log, and the judge itself; as plain data."""
+    with self_test() as testing:
+        roster = configured(settings, (), [agent.name for agent in built_agents()])
+        with reading(settings) as reader, closing(BrokerLog(settings, reader)) as log:
+            report = verify(log, roster, sample_seed=sample_seed, budget=BUDGET)
+        try:
+            out, _ = testing.communicate(timeout=SELF_TEST_S)
+            tested = json.loads(out)
+        except (subprocess.TimeoutExpired, ValueError) as exc:
+            tested = {"error": f"{type(exc).__name__}: {exc}"}
+    return {"report": report, "self_test": tested}
+
+
+def red(report: Report) -> list[str]:
+    """Cells and controls that are red, by name."""
+    return [f"{row.agent} {kind}" for row in report.rows for kind, c in row.cells.items() if c.state in RED] + [
+        f"control {v.symbol}" for v in report.controls if v.cell.state in RED]
+
+
+def show_proof(console: Console, proof: dict[str, Any]) -> None:
+    """The cells of what is built, the red and the open ones in words, the controls, the self-test in a line."""
+    report: Report = proof["report"]
+    console.rule("Held against the log: quantum verify")
+    table = Table("agent", *(kind.capitalize() for kind in KINDS), box=None, pad_edge=False)
+    for row in report.rows:
+        if any(c.state != "NOT BUILT" for c in row.cells.values()):
+            table.add_row(row.agent, *(state_text(row.cells[kind], short=True) for kind in KINDS))
+    console.print(table)
+    for row in report.rows:
+        for kind, c in row.cells.items():
+            if c.state not in ("PASS", "NOT BUILT", "NOT APPLICABLE"):
+                console.print(Text(f"{row.agent} {kind} ").append(state_text(c)).append(f": {c.why}"))
+    for verdict in report.controls:
+        console.print(Text(f"control {verdict.symbol}, {verdict.kind} ").append(state_text(verdict.cell))
+                      .append(f": {verdict.cell.why}"))
+    console.print(_self_test_line(proof["self_test"]))
+
+
+def _self_test_line(tested: dict[str, Any]) -> Text:
+    if "error" in tested:
+        return Text(f"self-test of verify: {tested['error']}", style="red")
+    return Text(f"self-test of verify: {tested['caught']}/{tested['planted']} planted cheats caught, "
+                f"{', '.join(tested['honest_red']) or 'nothing'} red in an honest run")
+
+
+assert set(STATES) >= RED

@@ -1,0 +1,53 @@
+"""The demo: from candles to a proof, small; and what its last screen shows on a narrow terminal."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from rich.console import Console
+
+from streams.cli.demo_view import story_table
+from streams.ingest.synthetic import synthetic_market
+from streams.settings import Settings
+
+BARS = 620
+OUTCOMES = 25
+
+
+def feed(folder: Path) -> Path:
+    """A file of candles as somebody brings them."""
+    frame = synthetic_market(5, ["SOMEUSDT"], BARS)[0].frame
+    path = folder / "SOMEUSDT-1h.csv"
+    frame.select("open_time_ms", "open", "high", "low", "close", "volume").rename(
+        {"open_time_ms": "open_time"}).write_csv(path)
+    return path
+
+
+def test_the_main_job_ends_in_a_proof(prefix: Settings, tmp_path: Path) -> None:
+    line = [sys.executable, "-m", "streams.cli.main", "demo", "--klines", str(feed(tmp_path)), "--json", "--outcomes",
+            str(OUTCOMES), "--seed", "3", "--broker", prefix.broker, "--topic-prefix", prefix.topic_prefix, "--app-id",
+            prefix.app_id, "--data-dir", str(tmp_path / "data")]
+    done = subprocess.run(line, capture_output=True, text=True, timeout=240, stdin=subprocess.DEVNULL)
+    assert done.returncode == 0, done.stderr[-3000:] + done.stdout[-3000:]
+    report = json.loads(done.stdout)
+    assert all(report["checks"].values()), report["checks"]
+    assert report["candles"] > 4 * BARS * 0.7
+    assert {b["symbol"] for b in report["books"]} == {"SOMEUSDT"}
+    cells = {row["agent"]: row["cells"] for row in report["verify"]["agents"]}
+    assert cells["q_learning"]["LEARNS"]["state"] == "PASS"
+    assert {c["kind"]: c["state"] for c in report["verify"]["controls"]} == dict.fromkeys(
+        ("PLANTED", "REVERSED", "FAIR"), "NOT PROVEN"), "too few outcomes are never red"
+    assert all(c["figures"]["outcomes"] >= OUTCOMES for c in report["verify"]["controls"])
+    assert report["story"][0]["place"].startswith("market.candles-")
+
+
+def test_places_are_whole_on_a_narrow_screen() -> None:
+    place = "rl.meta.strategy_selected-3@1234567890"
+    out = io.StringIO()
+    step = {"what": "first decision with it", "place": place, "text": "x " * 60}
+    Console(file=out, width=60).print(story_table([step]))
+    assert place in out.getvalue()
