@@ -174,6 +174,10 @@ class LogReader:
         return {name[len(self._prefix):]: sorted(meta.partitions) for name, meta in sorted(found.items())
                 if name.startswith(self._prefix) and not name.startswith("__")}
 
+    def cluster_id(self) -> str:
+        """Kafka's own id of the cluster; empty where the broker tells none."""
+        return self._ask(lambda: self._consumer.list_topics(timeout=self._timeout_s)).cluster_id or ""
+
     def partitions(self, topic: str) -> list[int]:
         """Partitions of a topic.
 

@@ -27,6 +27,10 @@ MAY: dict[str, tuple[str, ...]] = {
     "agents.roster": ("schemas", "agents"),
     "streams": ("schemas", "agents", "streams"),
     # The judge shares the pure folds and the codec with what it judges, never the host that ran them.
+    # Planted cheats are agents, run by the driver.
+    "streams.verify.planted": (
+        "schemas", "agents", "streams.verify", "streams.driver", "streams.records", "streams.identity", "streams.log",
+    ),
     "streams.verify": (
         "schemas", "agents.contract", "streams.verify", "streams.fold", "streams.records", "streams.identity",
         "streams.log", "streams.commits", "streams.driver", "streams.settings",
@@ -87,6 +91,12 @@ def violations(module: str, imported: list[str]) -> list[str]:
     return [i for i in ours if not any(starts(i, a) for a in allowed)]
 
 
+def test_the_judge_imports_no_planted_cheat() -> None:
+    for path in MODULES:
+        if starts(name_of(path), "streams.verify") and not starts(name_of(path), "streams.verify.planted"):
+            assert not [i for i in imports(path) if starts(i, "streams.verify.planted")], path
+
+
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
 def test_imports_run_one_way(path: Path) -> None:
     assert violations(name_of(path), list(imports(path))) == []
@@ -108,6 +118,7 @@ def test_imports_run_one_way(path: Path) -> None:
         ("streams.verify.evidence", "streams.restore"),
         ("streams.verify.flow", "streams.transport.recover"),
         ("streams.verify.flow", "streams.inspecting.standing"),
+        ("streams.verify.planted.stage", "streams.host"),
     ],
 )
 def test_the_rule_sees_a_violation(module: str, imported: str) -> None:
@@ -157,7 +168,8 @@ def test_importing_schemas_loads_no_transport_and_no_model_library() -> None:
 
 def test_the_judge_loads_no_host_and_no_transport() -> None:
     """Not through what it imports either."""
-    statement = "import streams.verify.judge, streams.verify.brokered, streams.verify.tape"
+    statement = "import streams.verify.judge, streams.verify.brokered, streams.verify.recheck, " \
+                "streams.verify.junit, streams.verify.planted.selftest"
     assert "faust" not in loaded_by(statement)
     host = ("streams.host", "streams.lane", "streams.relay", "streams.worker", "streams.transport", "streams.restore")
     assert [m for m in modules_loaded_by(statement) if any(starts(m, h) for h in host)] == []

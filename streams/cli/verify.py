@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from contextlib import closing
+from pathlib import Path
 
 import click
 from rich.console import Console, Group
@@ -13,7 +13,8 @@ from rich.text import Text
 from schemas.catalogue import built_agents
 from streams.cli.agents import configured
 from streams.cli.options import data_console, json_option, print_json, settings_options
-from streams.cli.reading import reading
+from streams.cli.recheck import judging, look_again, write, write_evidence
+from streams.cli.selftest import run_self_test
 from streams.inspecting.shown import iso
 from streams.settings import Settings
 from streams.verify.cells import KINDS, STATES, Cell, Report, Row
@@ -21,7 +22,9 @@ from streams.verify.durable import BUDGET
 from streams.verify.evidence import Since
 from streams.verify.flow import FRESH_S, PATIENCE_S
 from streams.verify.judge import SAMPLE, verify
+from streams.verify.junit import junit as as_junit
 
+_FILE = click.Path(path_type=Path, dir_okay=False)
 _COLOURS = {"PASS": "green", "FAIL": "red", "STALE": "red", "IDLE": "green", "NOT PROVEN": "yellow",
             "EXPIRED": "yellow", "NOT BUILT": "dim", "NOT APPLICABLE": "dim"}
 _SILENT = ("NOT BUILT", "NOT APPLICABLE")
@@ -39,6 +42,13 @@ With --json, one object:
     ORIGIN: {state, why, place, age_s, figures}}}
   controls: list of {symbol, kind, state, why, place, age_s, figures}, of the
     runs whose key is on control.reveal
+
+  evidence: {file, sha256}, with --evidence; schema quantum.evidence/1
+--recheck FILE --json: schema quantum.recheck/1, with items {name, outcome, why}
+--self-test --json: schema quantum.selftest/1, with items {name, what, caught,
+  cell, state, why, place}
+--recheck: 0 all claims hold; 1 one fell; 3 records expired.
+--self-test: 0 all caught; 1 one was not. It needs no broker.
 
 What each cell takes as evidence, and what it cannot see: docs/proof.md."""
 
@@ -59,31 +69,46 @@ What each cell takes as evidence, and what it cannot see: docs/proof.md."""
               metavar="SECONDS", help="How long input may wait, with nothing written meanwhile.")
 @click.option("--fresh", "fresh_s", type=click.FloatRange(min=0), default=FRESH_S, show_default=True,
               metavar="SECONDS", help="Input older than this is no input.")
+@click.option("--evidence", type=_FILE, metavar="FILE", 
+              help="Write each cell as a claim with the records that show it.")
+@click.option("--junit", type=_FILE, metavar="FILE", help="Write the cells as JUnit XML.")
+@click.option("--recheck", "recheck_file", type=click.Path(path_type=Path, dir_okay=False, exists=True), metavar="FILE",
+              help="Look the records of an evidence file up again, and nothing else.")
+@click.option("--self-test", "as_self_test", is_flag=True, help="Judge planted cheats, in memory, and nothing else.")
 @json_option
 @settings_options
 @click.pass_context
 def command(ctx: click.Context, settings: Settings, since: str | None, sample: int, sample_seed: int | None,
-            agent_config: tuple[str, ...], budget: int, patience_s: float, fresh_s: float, as_json: bool) -> None:
+            agent_config: tuple[str, ...], budget: int, patience_s: float, fresh_s: float, evidence: Path | None,
+            junit: Path | None, recheck_file: Path | None, as_self_test: bool, as_json: bool) -> None:
     """Hold every agent against the log.
 
     Nothing is asked of the agents. State is folded again from the input, policies are made again from their parents,
     trades are computed again from their candles; each answer names the record that shows it.
     """
-    from streams.verify.brokered import BrokerLog
-
+    if recheck_file is not None or as_self_test:
+        if (recheck_file is not None and as_self_test) or evidence or junit or since is not None:
+            raise click.UsageError("--recheck and --self-test do nothing else: no --evidence, --junit or --since")
+        done = look_again(settings, recheck_file, as_json) if recheck_file is not None else run_self_test(as_json)
+        ctx.exit(done)
     try:
         begin = None if since is None else Since.parse(since)
     except ValueError as exc:
         raise click.UsageError(f"--since: {exc}") from None
     roster = configured(settings, agent_config, [agent.name for agent in built_agents()])
     drawn = secrets.randbits(32) if sample_seed is None else sample_seed
-    with reading(settings) as reader, closing(BrokerLog(settings, reader)) as log:
+    with judging(settings) as log:
         report = verify(log, roster, sample=sample, sample_seed=drawn, since=begin, patience_s=patience_s,
                         fresh_s=fresh_s, budget=budget)
+        told = {} if evidence is None else {"evidence": write_evidence(report, log, settings, evidence)}
+    if junit is not None:
+        write(junit, as_junit(report))
     if as_json:
-        print_json(report.as_dict())
+        print_json(report.as_dict() | told)
     else:
         show(data_console(), report)
+        for said in told.values():
+            click.echo(f"\n{said['file']}: evidence, sha256 {said['sha256']}")
     ctx.exit(report.exit_code)
 
 

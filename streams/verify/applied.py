@@ -13,6 +13,7 @@ from math import log1p
 
 from schemas.events import Decision, PolicyApplied, PolicyRecord, TradeClosed
 from streams.log import Record
+from streams.verify import decided
 from streams.verify.cells import Cell, State, cell
 from streams.verify.evidence import Evidence
 
@@ -51,6 +52,7 @@ class Count:
 def applied(evidence: Evidence, name: str) -> Cell:
     """The cell APPLIED of an agent that writes policies."""
     count = _count(evidence, name)
+    count.wrong += decided.wrong(evidence, name)
     figures: dict[str, float] = {"due": count.due, "named": count.named, "applied": count.applied,
                                  "changed": count.changed}
     silent = _silent(count)

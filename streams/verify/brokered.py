@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from schemas.catalogue import AGENTS
 from streams.commits import Commits
 from streams.log import BEGINNING, LogReader, Record, ask
-from streams.verify.view import Place
+from streams.verify.view import Place, Spot
 
 if TYPE_CHECKING:
     from streams.settings import Settings
@@ -37,6 +38,11 @@ class BrokerLog:
         """This machine's clock; the broker's stamps the records."""
         return int(time.time() * 1000)
 
+    @property
+    def cluster_id(self) -> str:
+        """Kafka's own id of the cluster."""
+        return self._reader.cluster_id()
+
     def topics(self) -> Mapping[str, Sequence[int]]:
         """Partitions of every topic, as they were when first asked."""
         if self._topics is None:
@@ -50,6 +56,21 @@ class BrokerLog:
     def read(self, topic: str, start: Mapping[int, int] | None = None) -> Iterator[Record]:
         """Records to the end as it is now; one reading at a time."""
         yield from self._reader.read(topic, start=BEGINNING if start is None else start)
+
+    def fetch(self, spots: Collection[Spot]) -> Mapping[Spot, Record]:
+        """Single records by their offsets: one of each partition in a round, neighbours together."""
+        runs: dict[Place, list[tuple[int, int]]] = defaultdict(list)  # last run first
+        for topic, partition, offset in sorted(set(spots), reverse=True):
+            of = runs[topic, partition]
+            if of and of[-1][0] == offset + 1:
+                of[-1] = (offset, of[-1][1])
+            else:
+                of.append((offset, offset + 1))
+        found: dict[Spot, Record] = {}
+        while left := [place for place, of in runs.items() if of]:
+            for record in self._reader.scan({place: runs[place].pop() for place in left}):
+                found[record.topic, record.partition, record.offset] = record
+        return found
 
     def committed(self, agent: str) -> Mapping[Place, int]:
         """Committed offsets of an agent's group."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from streams.log import Record
@@ -12,6 +12,8 @@ State = Literal["PASS", "FAIL", "STALE", "IDLE", "NOT PROVEN", "EXPIRED", "NOT B
 Kind = Literal["RUNS", "RECEIVES", "LEARNS", "PERSISTS", "APPLIED", "ORIGIN"]
 KINDS: tuple[Kind, ...] = ("RUNS", "RECEIVES", "LEARNS", "PERSISTS", "APPLIED", "ORIGIN")
 SCHEMA = "quantum.verify/1"
+MAX_RECORDS = 50
+"""Records that a cell carries at most: what one person can look at."""
 
 STATES: Mapping[State, str] = {
     "PASS": "shown by the records named",
@@ -36,6 +38,7 @@ class Cell:
         place: `topic-partition@offset` of the record that shows it; None where there is none.
         age_s: how long ago that record was appended; None where unknown.
         figures: the counts that the sentence rests on.
+        records: raw records that show it, the one of `place` first; bounded, drawn where there are more.
     """
 
     state: State
@@ -43,6 +46,23 @@ class Cell:
     place: str | None = None
     age_s: float | None = None
     figures: Mapping[str, float] = field(default_factory=dict)
+    records: tuple[Record, ...] = field(default=(), repr=False)
+
+    def showing(self, records: Iterable[Record | None], limit: int = MAX_RECORDS) -> Cell:
+        """This cell with more records behind those that it has, each once, up to a limit."""
+        kept = {r.place: r for r in self.records}
+        for r in records:
+            if r is not None and len(kept) < limit:
+                kept.setdefault(r.place, r)
+        return replace(self, records=tuple(kept.values()))
+
+    def showing_each(self, groups: Iterable[Sequence[Record | None]], limit: int = MAX_RECORDS) -> Cell:
+        """This cell with groups of records that belong together, each group whole or not at all."""
+        shown = self
+        for group in groups:
+            more = shown.showing(group, limit + len(group))
+            shown = more if len(more.records) <= limit else shown
+        return shown
 
 
 def cell(state: State, why: str, record: Record | None = None, now_ms: int | None = None, **figures: float) -> Cell:
@@ -50,7 +70,8 @@ def cell(state: State, why: str, record: Record | None = None, now_ms: int | Non
     age_s = None
     if record is not None and record.timestamp_ms is not None and now_ms is not None:
         age_s = max(0.0, (now_ms - record.timestamp_ms) / 1000)
-    return Cell(state, why, None if record is None else record.place, age_s, figures)
+    return Cell(state, why, None if record is None else record.place, age_s, figures,
+                () if record is None else (record,))
 
 
 @dataclass(frozen=True)

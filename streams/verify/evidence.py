@@ -8,7 +8,7 @@ is read after it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from hashlib import sha256
@@ -22,7 +22,7 @@ from schemas.refused import Refused
 from streams.identity import Identity, identity_of
 from streams.log import Record
 from streams.records import CE_ID, HEAD_KEY, header, output_id
-from streams.verify.view import Log, Place
+from streams.verify.view import Log, Place, Spot
 
 TAIL = 256  # newest offsets of an output topic's partition among which an agent's newest record is looked for
 
@@ -71,6 +71,7 @@ class Stored:
     """What a changelog partition holds: of every scope the record that contains most input, and the newest head."""
 
     scopes: dict[str, ScopeState] = field(default_factory=dict)
+    scope_records: dict[str, Record] = field(default_factory=dict)
     head: PartitionHead | None = None
     head_record: Record | None = None
     unreadable: list[str] = field(default_factory=list)
@@ -79,7 +80,9 @@ class Stored:
         """One changelog record."""
         if record.key is None or record.value is None:
             if record.key is not None and record.key != HEAD_KEY:
-                self.scopes.pop(record.key.decode(errors="replace").partition(":")[2], None)
+                scope = record.key.decode(errors="replace").partition(":")[2]
+                self.scopes.pop(scope, None)
+                self.scope_records.pop(scope, None)
             return
         try:
             row = codec.decode("state.head" if record.key == HEAD_KEY else "state.scope", record.value)
@@ -92,7 +95,7 @@ class Stored:
         elif isinstance(row, ScopeState):
             old = self.scopes.get(row.scope)
             if old is None or row.input_offset >= old.input_offset:
-                self.scopes[row.scope] = row
+                self.scopes[row.scope], self.scope_records[row.scope] = row, record
 
 
 class Evidence:
@@ -103,13 +106,16 @@ class Evidence:
         roster: agents, as the worker runs them (seed and configuration included).
         codec: Avro codec.
         since: where evidence may begin; None: at the beginning.
+        identities: what the agents stamp on policies; None: what the roster's would.
     """
 
-    def __init__(self, log: Log, roster: Mapping[str, Agent[Any]], codec: Codec, since: Since | None = None) -> None:
+    def __init__(self, log: Log, roster: Mapping[str, Agent[Any]], codec: Codec, since: Since | None = None,
+                 identities: Mapping[str, Identity] | None = None) -> None:
         self.log, self.roster, self.codec, self.since = log, roster, codec, since
         self.now_ms = log.now_ms
         self.topics = log.topics()
-        self.identities: dict[str, Identity] = {name: identity_of(agent) for name, agent in roster.items()}
+        self.identities: Mapping[str, Identity] = \
+            {name: identity_of(agent) for name, agent in roster.items()} if identities is None else identities
         self.committed = {name: log.committed(name) for name in roster}
         self.stored = {name: self._stored(AGENTS[name]) for name in roster}
         self._horizon = {(t, p): log.bounds(t, p)[1] for name in roster for t in AGENTS[name].writes
@@ -137,6 +143,20 @@ class Evidence:
         """Records of a topic; none where the topic is not there."""
         if topic in self.topics:
             yield from self.log.read(topic, start)
+
+    def fetch(self, spots: Iterable[Spot]) -> Mapping[Spot, Record]:
+        """Single records by their offsets; what is not there is left out."""
+        bounds: dict[Place, tuple[int, int]] = {}
+        there = []
+        for topic, partition, offset in spots:
+            if partition not in self.topics.get(topic, ()):
+                continue
+            if (topic, partition) not in bounds:
+                bounds[topic, partition] = self.log.bounds(topic, partition)
+            low, end = bounds[topic, partition]
+            if low <= offset < end:
+                there.append((topic, partition, offset))
+        return self.log.fetch(there)
 
     def stream(self, topic: str) -> Iterator[tuple[Record, Event]]:
         """Decoded records; what cannot be decoded is left out, since no agent took it either."""

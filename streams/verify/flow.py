@@ -47,6 +47,8 @@ class Input:
         waiting: how many not.
         newest: newest record that arrived.
         last_taken: newest record behind a commit.
+        behind: the record behind each commit of the input topic.
+        committed: next offset of each input partition, as the group claims it.
         waits_since_ms: append time of the oldest record that waits; None where none does.
     """
 
@@ -55,6 +57,8 @@ class Input:
     waiting: int
     newest: Record | None
     last_taken: Record | None
+    behind: tuple[Record, ...]
+    committed: Mapping[str, int]
     waits_since_ms: int | None
 
 
@@ -81,7 +85,9 @@ def look(evidence: Evidence, io: AgentIO) -> Input:
                 if (topic, p) in committed and at[p] > low:
                     behind += [r for r in [next(evidence.records(topic, {p: at[p] - 1}), None)] if r is not None]
     newest = [r for topic in io.reads if topic != CLOCK for r in evidence.last(topic)]
-    return Input(arrived, taken, waiting, _newest(newest), _newest(behind), min(waits, default=None))
+    claimed = {f"committed {t}-{p}": o for (t, p), o in sorted(committed.items()) if t == io.input_topic}
+    return Input(arrived, taken, waiting, _newest(newest), _newest(behind), tuple(behind), claimed,
+                 min(waits, default=None))
 
 
 def _newest(records: list[Record]) -> Record | None:
@@ -108,9 +114,11 @@ def flow(evidence: Evidence, io: AgentIO, feeds: Feeds, *, patience_s: float = P
         return idle, _feed(evidence, io, feeds, idle)
     stale = waited_s > patience_s and (quiet_s is None or quiet_s > patience_s)
     idle_s = 0.0 if inputs.newest is None else (now_ms - (inputs.newest.timestamp_ms or 0)) / 1000
-    return (_runs(work, stale, waited_s, idle_s > fresh_s, now_ms, figures),
-            _feed(evidence, io, feeds, _receives(evidence, io, inputs, stale, waited_s, patience_s,
-                                                   idle_s > fresh_s, figures)))
+    runs = _runs(work, stale, waited_s, idle_s > fresh_s, now_ms, figures)
+    stored = _newest(evidence.last(io.changelog))
+    stuck = waited_s > patience_s and (stored is None or (now_ms - (stored.timestamp_ms or 0)) / 1000 > patience_s)
+    receives = _receives(evidence, io, inputs, stuck, waited_s, patience_s, idle_s > fresh_s, figures)
+    return runs.showing([inputs.newest]), _feed(evidence, io, feeds, receives.showing(inputs.behind))
 
 
 def _runs(work: Record | None, stale: bool, waited_s: float, idle: bool, now_ms: int,
@@ -132,14 +140,14 @@ def _receives(evidence: Evidence, io: AgentIO, inputs: Input, stale: bool, waite
     applied, refused = sum(h.applied for h in heads), sum(h.refused for h in heads)
     taken = f"committed {inputs.taken}, {inputs.waiting} waiting; {applied} steps, {refused} refused"
     last, now_ms = inputs.last_taken, evidence.now_ms
-    figures = {**figures, "applied": applied, "refused": refused}
+    figures = {**figures, "applied": applied, "refused": refused, **inputs.committed}
     if last is None:
         why = f"its group has committed nothing of {io.input_topic}, with {inputs.waiting} records waiting"
         return cell("FAIL" if waited_s > patience_s else "NOT PROVEN", why, None, None, **figures)
     if refused and not applied:
         return cell("FAIL", f"it refused all that it took: {taken}", last, now_ms, **figures)
     if stale:
-        return cell("STALE", f"nothing taken for {waited_s:.0f} s: {taken}", last, now_ms, **figures)
+        return cell("STALE", f"nothing taken and stored for {waited_s:.0f} s: {taken}", last, now_ms, **figures)
     if idle:
         return cell("IDLE", f"nothing came lately: {taken}", last, now_ms, **figures)
     return cell("PASS", taken, last, now_ms, **figures)

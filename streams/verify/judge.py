@@ -9,6 +9,8 @@ from typing import Any
 from agents.contract import Agent
 from schemas.catalogue import AGENTS, AgentIO
 from schemas.codec import Codec
+from streams.identity import Identity
+from streams.verify import shown
 from streams.verify.applied import applied
 from streams.verify.cells import KINDS, Cell, Kind, Report, Row, cell
 from streams.verify.claims import with_claims
@@ -26,7 +28,7 @@ SAMPLE = 20
 
 def verify(log: Log, roster: Mapping[str, Agent[Any]], *, sample: int = SAMPLE, sample_seed: int = 0,
            since: Since | None = None, patience_s: float = PATIENCE_S, fresh_s: float = FRESH_S, budget: int = BUDGET,
-           codec: Codec | None = None) -> Report:
+           codec: Codec | None = None, identities: Mapping[str, Identity] | None = None) -> Report:
     """Judge every agent of the catalogue by the log.
 
     Args:
@@ -39,12 +41,13 @@ def verify(log: Log, roster: Mapping[str, Agent[Any]], *, sample: int = SAMPLE, 
         fresh_s: input older than that is no input.
         budget: input records folded again for each agent's PERSISTS.
         codec: Avro codec.
+        identities: what the agents stamp on policies; None: what the roster's would.
 
     Raises:
         NoBroker: the log cannot be reached.
     """
-    evidence = Evidence(log, roster, codec or Codec(), since)
-    origins = Origins(evidence)
+    evidence = Evidence(log, roster, codec or Codec(), since, identities)
+    origins = Origins(evidence, sample_seed)
     random = Random(sample_seed)
     rows = []
     for io in AGENTS.values():
@@ -55,22 +58,24 @@ def verify(log: Log, roster: Mapping[str, Agent[Any]], *, sample: int = SAMPLE, 
             nothing = cell("FAIL", "the catalogue says that it runs, but it is not in the roster")
             rows.append(Row(io.name, dict.fromkeys(KINDS, nothing)))
         else:
-            rows.append(Row(io.name, _cells(evidence, io, origins, sample, random, patience_s, fresh_s, budget)))
+            rows.append(Row(io.name, _cells(evidence, io, origins, sample, random, sample_seed, patience_s, fresh_s,
+                                            budget)))
     return Report(evidence.now_ms, sample, sample_seed, None if since is None else since.text, tuple(rows),
                   judge_controls(evidence))
 
 
-def _cells(evidence: Evidence, io: AgentIO, origins: Origins, sample: int, random: Random, patience_s: float,
-           fresh_s: float, budget: int) -> dict[Kind, Cell]:
+def _cells(evidence: Evidence, io: AgentIO, origins: Origins, sample: int, random: Random, sample_seed: int,
+           patience_s: float, fresh_s: float, budget: int) -> dict[Kind, Cell]:
     again: dict[tuple[str, int], Refolded] = {}
+    showing = Random(f"{sample_seed}/{io.name}")
     runs, receives = flow(evidence, io, origins, patience_s=patience_s, fresh_s=fresh_s)
     if LEDGER in io.writes:
         learned = with_claims(evidence, io, learns(evidence, io, sample, random, again))
-        used = applied(evidence, io.name)
+        used = shown.acknowledged(evidence, io.name, applied(evidence, io.name), showing)
     else:
         learned = cell("NOT APPLICABLE", f"{io.name} computes from its input; it estimates nothing from outcomes and "
                                          f"writes no policy")
         used = cell("NOT APPLICABLE", f"{io.name} writes no policy that anyone could apply")
-    held = persists(evidence, io, random, again, budget=budget)
+    held = shown.stored(evidence, io, persists(evidence, io, random, again, budget=budget), showing)
     return {"RUNS": runs, "RECEIVES": receives, "LEARNS": learned, "PERSISTS": held, "APPLIED": used,
             "ORIGIN": origins.judge(io)}

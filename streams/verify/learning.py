@@ -21,6 +21,7 @@ from streams.fold import PartitionFold
 from streams.identity import Identity
 from streams.log import Record
 from streams.records import Incoming
+from streams.verify import shown
 from streams.verify.cells import Cell, cell
 from streams.verify.evidence import Evidence
 from streams.verify.refold import Before, Refolded, begins, refold
@@ -32,6 +33,13 @@ runs, if each is held at five rewards."""
 FOLLOW = 0.75
 """Share of sampled updates in which the probability of the action must rise with its reward. Chance alone gives one
 half; a drift alarm that one reward raises and another does not may turn a single one round."""
+
+
+PROBES_R = (1.0, -1.0, 10.0, -10.0)
+"""R added to the reward of a sampled update. The far ones meet limits that no outcome of a quiet run would."""
+FAR_R = 50.0  # a learner may refuse a reward that no trade can have made
+STRAIGHT = 1e-6
+"""Relative error of a slope. An estimate is a mean of rewards, so equal steps of the reward are equal steps of it."""
 
 
 class Update(NamedTuple):
@@ -67,7 +75,8 @@ def learns(evidence: Evidence, io: AgentIO, sample: int, random: Random,
                                f"can be folded")
     drawn = _draw(updates, sample, random, evidence)
     done = _again(evidence, io, partitions, identity, drawn, again)
-    return _verdict(evidence, io, updates, drawn, done, identity, random)
+    verdict = _verdict(evidence, io, updates, drawn, done, identity, random)
+    return verdict.showing_each(shown.updates(evidence, drawn, updates))
 
 
 def _identity(evidence: Evidence, io: AgentIO, updates: list[Update]) -> Identity | Cell:
@@ -180,7 +189,8 @@ def _ask(evidence: Evidence, update: Update, done: dict[int, Refolded], identity
     event = None if before is None else evidence.decoded(before.record)
     if before is None or not isinstance(event, Experience) or event.state_key is None:
         return Answer("its provenance names no outcome that it could have been learned from", False)
-    rewards = {event.reward_r, -event.reward_r, event.reward_r + 1.0, event.reward_r - 1.0}
+    rewards = {event.reward_r, -event.reward_r}
+    rewards |= {event.reward_r + more for more in PROBES_R if abs(event.reward_r + more) < FAR_R}
     other = random.choice(drawn).policy.provenance
     swap = done[other.input_partition].before.get(other.to_offset) if other is not None else None
     swapped = None if swap is None else evidence.decoded(swap.record)
@@ -192,7 +202,7 @@ def _ask(evidence: Evidence, update: Update, done: dict[int, Refolded], identity
         if policy is None or policy.tabular is None:
             return Answer(f"with a reward of {reward:g} R it publishes no table", False)
         made.append(policy)
-    return _direction(event, made)
+    return _direction(event, sorted(rewards), made)
 
 
 def _made(evidence: Evidence, name: str, before: Before, partition: int, identity: Identity, event: Experience,
@@ -207,8 +217,9 @@ def _made(evidence: Evidence, name: str, before: Before, partition: int, identit
     return next((o.event for o in fold.apply(record) if o.topic == LEDGER and isinstance(o.event, PolicyRecord)), None)
 
 
-def _direction(event: Experience, made: list[PolicyRecord]) -> Answer:
-    """Policies by ascending reward: the estimate of the outcome's cell and action must ascend, no other may move."""
+def _direction(event: Experience, rewards: list[float], made: list[PolicyRecord]) -> Answer:
+    """Policies by ascending reward: the estimate of the outcome's cell and action must ascend with it, straight, and no
+    other may move."""
     tables = [{c.state_key: c for c in m.tabular.cells} for m in made if m.tabular is not None]
     if any(event.state_key not in t for t in tables) or event.action not in made[0].actions:
         return Answer(f"its table has no cell {event.state_key} with {event.action}", False)
@@ -218,6 +229,11 @@ def _direction(event: Experience, made: list[PolicyRecord]) -> Answer:
         return Answer(f"other rewards leave the estimate of {key}, {event.action} at {estimates[0]:g}", False)
     if any(a >= b for a, b in pairwise(estimates)):
         return Answer(f"the estimate of {key}, {event.action} does not move with the reward", False)
+    slopes = [(b - a) / (y - x) for (x, a), (y, b) in pairwise(zip(rewards, estimates, strict=True))
+              if y - x > STRAIGHT]
+    if max(slopes) - min(slopes) > STRAIGHT * max(slopes):
+        return Answer(f"the estimate of {key}, {event.action} does not move evenly with the reward: some rewards count "
+                      f"{min(slopes) / max(slopes):.0%} of others", False)
     others = [tuple(q for k, c in sorted(t.items()) for j, q in enumerate(c.q) if (k, j) != (key, i)) for t in tables]
     if len(set(others)) > 1:
         return Answer(f"the reward of {key}, {event.action} moves the estimates of others", False)

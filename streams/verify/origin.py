@@ -6,35 +6,28 @@ downstream may claim more than its candles. A CLAIMED label is the producer's wo
 
 from __future__ import annotations
 
-from collections import defaultdict
-from dataclasses import dataclass, field
-from itertools import pairwise
-from math import log, sqrt
+from collections.abc import Iterator
+from random import Random
 from typing import Any
 
 from schemas.catalogue import AgentIO
 from schemas.events import Candle, Decision, Experience, Orphan, Tick, TradeClosed
 from streams.log import Record
+from streams.records import ERROR, header
+from streams.verify.candles import FEED, Candles
 from streams.verify.cells import Cell, cell
 from streams.verify.evidence import Evidence
-from streams.verify.trades import PAPER, bars_of, wrong
+from streams.verify.paper import PAPER
+from streams.verify.shown import Drawn, drawn, partner_of
+from streams.verify.trades import bars_of, costs_of, wrong
+from streams.verify.view import Spot
 
-WALK_BARS = 1000
-"""Fewest returns at which a series is held against a Gaussian walk: hourly and daily candles of real markets have fat
-tails (kurtosis well above 3; Cont 2001, Empirical properties of asset returns), and 1,000 are enough to see them."""
-WALK_BARS_KEPT = 5000  # of each symbol, the first that came
-LIMIT = 3.0  # standard errors
-
-
-@dataclass
-class Market:
-    """What the candles of a symbol are labelled, their first closes by interval, and the newest by event time."""
-
-    sources: set[str] = field(default_factory=set)
-    origins: set[str] = field(default_factory=set)
-    closes: dict[int, list[float]] = field(default_factory=lambda: defaultdict(list))
-    last: Record | None = None
-    newest: tuple[Record, Candle] | None = None
+TRADES = "execution.trade.closed"
+REWARDS = "learning.experience"
+LATER = 5
+"""Later trades of a book that became experience, from which on an earlier one must have: a trade may wait for a
+decision that is copied late."""
+SHOWN = 12  # outputs that a cell shows, each with up to four records that it is held against
 
 
 class Origins:
@@ -42,35 +35,21 @@ class Origins:
 
     Args:
         evidence: the log.
+        sample_seed: draws the records that are shown.
 
     Attributes:
         clocks: newest tick by symbol; under None that of the clock of all.
     """
 
-    def __init__(self, evidence: Evidence) -> None:
+    def __init__(self, evidence: Evidence, sample_seed: int = 0) -> None:
         self._evidence = evidence
-        self._markets: dict[str, Market] = defaultdict(Market)
-        self._mislabelled: tuple[str, Record] | None = None
         self.clocks: dict[str | None, int] = {}
         for _, tick in evidence.stream("system.clock"):  # before the candles: a bar's tick comes behind it
             if isinstance(tick, Tick):
                 self.clocks[tick.symbol] = max(self.clocks.get(tick.symbol, 0), tick.ts_ms)
-        for record, c in evidence.stream("market.candles"):
-            if isinstance(c, Candle):
-                self._take(record, c)
-
-    def _take(self, record: Record, c: Candle) -> None:
-        market = self._markets[c.symbol]
-        market.sources.add(c.source)
-        market.origins.add(c.origin)
-        market.last = record
-        if market.newest is None or c.ts_ms >= market.newest[1].ts_ms:
-            market.newest = (record, c)
-        closes = market.closes[c.interval_ms]
-        if len(closes) < WALK_BARS_KEPT:
-            closes.append(c.close)
-        if c.source.startswith("synthetic:") != (c.origin == "SYNTHETIC") and self._mislabelled is None:
-            self._mislabelled = (f"source {c.source} with origin {c.origin}", record)
+        self._candles = Candles(evidence)
+        self._markets = self._candles.markets
+        self._seed = sample_seed
 
     @property
     def newest(self) -> dict[str, tuple[Record, Candle]]:
@@ -79,40 +58,50 @@ class Origins:
 
     def judge(self, io: AgentIO) -> Cell:
         """The cell ORIGIN of an agent."""
+        sample = Drawn(SHOWN, Random(f"{self._seed}/{io.name}/origin"))
+        found = self._judged(io, sample)
+        return found.showing_each(self._shown(io, found, sample))
+
+    def _judged(self, io: AgentIO, sample: Drawn) -> Cell:
         evidence, n, last = self._evidence, 0, None
         if not self._markets:
             return cell("IDLE", "no candles, so nothing that could come of them")
-        if "market.candles" in io.reads:
-            found = self._of_candles()
-            if found is not None:
-                return found
+        if FEED in io.reads:
+            wrong = self._candles.wrong or self._candles.walks()
+            if wrong is not None:
+                return cell("FAIL", *wrong, evidence.now_ms)
         for topic in io.writes:
             for record, event in evidence.stream(topic):
                 if not evidence.covers(record) or not hasattr(event, "origin") or isinstance(event, Orphan):
                     continue  # an orphan may be of a symbol that nobody has candles of; nothing is learned from it
                 why = self._mismatch(event)
                 if why is not None:
+                    sample.first(record, event)
                     return cell("FAIL", why, record, evidence.now_ms)
+                sample.take(record, event)
                 n, last = n + 1, later(last, record)
         if last is None:
             return cell("NOT PROVEN", f"nothing written to {', '.join(io.writes)}")
         return self._more(io, n, last)
 
-    def _of_candles(self) -> Cell | None:
-        """What speaks against the labels of the candles themselves; None where nothing does."""
-        now_ms = self._evidence.now_ms
-        if self._mislabelled is not None:
-            why, record = self._mislabelled
-            return cell("FAIL", f"a candle contradicts itself: {why}", record, now_ms)
-        for symbol, market in sorted(self._markets.items()):
-            if "SYNTHETIC" in market.origins:
-                continue
-            for closes in market.closes.values():
-                signs = gaussian_walk(closes)
-                if signs is not None:
-                    return cell("FAIL", f"{symbol} is labelled {', '.join(sorted(market.sources))}, but moves like no "
-                                        f"market: {signs}", market.last, now_ms)
-        return None
+    def _shown(self, io: AgentIO, found: Cell, sample: Drawn) -> Iterator[list[Record | None]]:
+        """Drawn outputs, or trades and rewards where the agent writes them, each with what it is held against."""
+        evidence, first = self._evidence, {r.place for r in found.records}
+        rows: list[tuple[Record, Any]] = sample.kept
+        if TRADES in io.writes or REWARDS in io.writes:
+            topic = TRADES if TRADES in io.writes else REWARDS
+            every = [(r, e) for r, e in evidence.events(topic) if evidence.covers(r)]
+            rows = [x for x in every if x[0].place in first] + drawn(every, SHOWN, sample.random)
+        against = partner_of(evidence, io)
+        found_at = evidence.fetch({spot for _, e in rows for spot in self._bars(e)})
+        for record, event in rows:
+            yield [record, against.get(getattr(event, "decision_id", None)),
+                   *(found_at.get(spot) for spot in self._bars(event))]
+
+    def _bars(self, event: Any) -> list[Spot]:
+        symbol = getattr(event, "scope", None) or getattr(event, "symbol", None) or ""
+        times = (event.opened_ms, event.ts_ms) if isinstance(event, TradeClosed) else (event.ts_ms,)
+        return self._candles.spots(symbol, *times)[:4]
 
     def _mismatch(self, event: Any) -> str | None:
         """How an event's label goes beyond its candles; None where it does not."""
@@ -157,14 +146,19 @@ class Origins:
                 if isinstance(e, TradeClosed) and evidence.covers(r)]
         decisions = {e.decision_id: e for _, e in evidence.events("rl.meta.strategy_selected")
                      if isinstance(e, Decision)}
-        bars = bars_of(evidence, (e for _, e in rows))
+        bars = bars_of(evidence, (e for _, e in rows), decisions)
+        costs = {symbol: costs_of(evidence, symbol) for symbol in {e.symbol for _, e in rows}}
         ids: dict[str, TradeClosed] = {}
+        of_decision: dict[str, str] = {}
         expired = 0
         for record, trade in rows:
             if ids.setdefault(trade.trade_id, trade) != trade:
                 return cell("FAIL", f"trade {trade.trade_id} is on the log twice, with different numbers", record,
                             evidence.now_ms)
-            bad = wrong(trade, decisions.get(trade.decision_id or ""), bars)
+            bad = wrong(trade, decisions.get(trade.decision_id or ""), bars, costs[trade.symbol])
+            if trade.decision_id is not None and of_decision.setdefault(trade.decision_id,
+                                                                        trade.trade_id) != trade.trade_id:
+                bad = f"{trade.decision_id} was traded before, as {of_decision[trade.decision_id]}"
             if bad is None:
                 continue
             if ("no candle" in bad and self._deleted("market.candles")) or (
@@ -185,25 +179,36 @@ class Origins:
 
     def _rewards(self) -> Cell | None:
         evidence = self._evidence
-        trades = {e.trade_id: e for _, e in evidence.events("execution.trade.closed") if isinstance(e, TradeClosed)}
+        rewards = [(r, e) for r, e in evidence.events(REWARDS) if isinstance(e, Experience)]  # before their trades
+        trades = {e.trade_id: (r, e) for r, e in evidence.events(TRADES) if isinstance(e, TradeClosed)}
         seen: set[str] = set()
-        for record, e in evidence.events("learning.experience"):
-            if not isinstance(e, Experience) or not evidence.covers(record):
+        for record, e in rewards:
+            if not evidence.covers(record):
                 continue
-            bad = None
-            trade = trades.get(e.trade_id or "")
-            if e.decision_id in seen:
-                bad = "it is the second of its decision"
-            elif e.status == "TRADED" and trade is None:
-                bad = f"its trade {e.trade_id} is not on the log"
-            elif e.status == "TRADED" and trade is not None and (
-                    (e.reward_r, e.pnl_usd, e.decision_id) != (trade.r_multiple, trade.pnl_usd, trade.decision_id)):
-                bad = f"reward {e.reward_r:g} R, but its trade made {trade.r_multiple:g} R"
-            elif e.status != "TRADED" and (e.reward_r or e.pnl_usd):
-                bad = f"{e.status}, but with a reward of {e.reward_r:g} R"
+            found = trades.get(e.trade_id or "")
+            bad = "it is the second of its decision" if e.decision_id in seen else unearned(e, found and found[1])
             seen.add(e.decision_id)
             if bad is not None:
                 return cell("FAIL", f"experience of {e.decision_id}: {bad}", record, evidence.now_ms)
+        return self._unlearned(rewards, list(trades.values()))
+
+    def _unlearned(self, rewards: list[tuple[Record, Experience]],
+                   trades: list[tuple[Record, TradeClosed]]) -> Cell | None:
+        """A trade that became neither experience nor orphan nor dead letter, although later ones of its book did."""
+        evidence = self._evidence
+        known = {e.trade_id for _, e in rewards} | {
+            e.trade_id for _, e in evidence.events("learning.orphan") if isinstance(e, Orphan)}
+        refused = {(header(r.headers, f"{ERROR}partition"), header(r.headers, f"{ERROR}offset"))
+                   for r in evidence.records(f"{TRADES}.dlq")}
+        told: dict[tuple[str, str | None], list[int]] = {}
+        for _, e in rewards:
+            if e.status == "TRADED":
+                told.setdefault((e.symbol, e.book_id), []).append(e.ts_ms)
+        for record, t in trades:
+            after = sum(ms > t.ts_ms for ms in told.get((t.symbol, t.book_id), ())) if t.trade_id not in known else 0
+            if after >= LATER and (str(record.partition), str(record.offset)) not in refused:
+                return cell("FAIL", f"trade {t.trade_id} made {t.r_multiple:g} R and became neither experience nor "
+                                    f"orphan, while {after} later ones did", record, evidence.now_ms)
         return None
 
 
@@ -212,28 +217,13 @@ def later(a: Record | None, b: Record) -> Record:
     return b if a is None or (b.timestamp_ms or 0) >= (a.timestamp_ms or 0) else a
 
 
-def gaussian_walk(closes: list[float]) -> str | None:
-    """Whether closes look like a walk with independent normal steps; the signs that say so, None where they do not.
-
-    Both must hold: no fat tails (excess kurtosis within three standard errors of 0) and no clusters of volatility (no
-    correlation of neighbouring absolute returns beyond three). A walk with fat tails, clusters, or a copy of real
-    candles is not seen.
-    """
-    returns = [log(b / a) for a, b in pairwise(closes)]
-    n = len(returns)
-    if n < WALK_BARS:
-        return None
-    mean = sum(returns) / n
-    variance = sum((x - mean) ** 2 for x in returns) / n
-    if variance == 0.0:
-        return "its price never moves"
-    kurtosis = sum((x - mean) ** 4 for x in returns) / n / variance**2
-    if abs(kurtosis - 3.0) > LIMIT * sqrt(24 / n):
-        return None
-    sizes = [abs(x - mean) for x in returns]
-    middle = sum(sizes) / n
-    spread = sum((x - middle) ** 2 for x in sizes)
-    together = sum((a - middle) * (b - middle) for a, b in pairwise(sizes)) / spread
-    if abs(together) > LIMIT / sqrt(n):
-        return None
-    return f"{n} independent normal steps (kurtosis {kurtosis:.2f}, volatility clusters {together:+.3f})"
+def unearned(e: Experience, trade: TradeClosed | None) -> str | None:
+    """How a reward differs from what was earned; None where it does not."""
+    if e.status == "TRADED" and trade is None:
+        return f"its trade {e.trade_id} is not on the log"
+    if trade is not None and e.status == "TRADED" and (
+            (e.reward_r, e.pnl_usd, e.decision_id) != (trade.r_multiple, trade.pnl_usd, trade.decision_id)):
+        return f"reward {e.reward_r:g} R, but its trade made {trade.r_multiple:g} R"
+    if e.status != "TRADED" and (e.reward_r or e.pnl_usd):
+        return f"{e.status}, but with a reward of {e.reward_r:g} R"
+    return None

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from math import isfinite
 
-from schemas.events import STRATEGY_SYMBOLS, Candle, Decision, TradeClosed
+from schemas.events import STRATEGY_SYMBOLS, Candle, Decision, Instrument, TradeClosed
+from streams.verify import paper
 from streams.verify.evidence import Evidence
+from streams.verify.paper import PAPER, RELATIVE, Costs
 
-RELATIVE = 1e-6  # producers may round their amounts
-BPS = 1e-4
-PAPER = "paper:"
-_COSTS = re.compile(r"fee_bps=(\S+) half_spread_bps=(\S+) slippage_bps=(\S+)")
+LONGEST = 1000  # bars of a position that are looked at one by one
 Bars = dict[tuple[str, int], list[Candle]]
 
 
-def bars_of(evidence: Evidence, trades: Iterable[TradeClosed]) -> Bars:
-    """Candles by symbol and time that open or close where a trade opened or closed; each under both of its times."""
-    wanted = {(t.symbol, ms) for t in trades for ms in (t.opened_ms, t.ts_ms)}
+def bars_of(evidence: Evidence, trades: Iterable[TradeClosed], decisions: Mapping[str, Decision]) -> Bars:
+    """Candles that open or close where a trade opened, was held, or closed; by symbol and both of their times."""
+    wanted = set()
+    for t in trades:
+        wanted |= {(t.symbol, t.opened_ms), (t.symbol, t.ts_ms)}
+        decision = decisions.get(t.decision_id or "")
+        if decision is not None:
+            times = range(t.opened_ms, t.ts_ms, max(decision.interval_ms, 1))
+            wanted |= {(t.symbol, ms) for ms in times[:LONGEST]}
     bars: Bars = {}
     if wanted:
         for _, candle in evidence.stream("market.candles"):
@@ -29,10 +33,27 @@ def bars_of(evidence: Evidence, trades: Iterable[TradeClosed]) -> Bars:
     return bars
 
 
-def wrong(trade: TradeClosed, decision: Decision | None, bars: Bars) -> str | None:
-    """What does not hold in a trade; None where all does."""
+def costs_of(evidence: Evidence, symbol: str) -> dict[str, list[Costs]]:
+    """Costs that a paper trade of a symbol may name: the executor's configuration and the symbol's records."""
+    executor = evidence.roster.get("paper_execution")
+    return paper.costs_of(None if executor is None else executor.config,
+                          (e for _, e in evidence.events("market.instruments")
+                           if isinstance(e, Instrument) and e.symbol == symbol))
+
+
+def wrong(trade: TradeClosed, decision: Decision | None, bars: Bars,
+          allowed: Mapping[str, Collection[Costs]]) -> str | None:
+    """What does not hold in a trade; None where all does.
+
+    Args:
+        trade: of any engine.
+        decision: the one that it names; None where it is not on the log.
+        bars: see `bars_of`.
+        allowed: see `costs_of`.
+    """
     return _arithmetic(trade) or (_decided(trade, decision) if trade.decision_id is not None else None) \
-        or _filled(trade, bars)
+        or _filled(trade, bars) or (paper.wrong(trade, decision, bars, allowed)
+                                    if trade.execution.startswith(PAPER) else None)
 
 
 def _near(a: float, b: float, scale: float) -> bool:
@@ -56,9 +77,6 @@ def _arithmetic(t: TradeClosed) -> str | None:
             return f"risk_at_open is {t.risk_at_open:g}, but the stop is {abs(t.entry_price - t.stop_price):g} away"
         if side * (t.entry_price - t.stop_price) <= 0:
             return f"its stop {t.stop_price:g} is on the wrong side of a {t.side} at {t.entry_price:g}"
-    costs = _COSTS.search(t.execution) if t.execution.startswith(PAPER) else None
-    if costs is not None and t.fees < notional * float(costs[1]) * BPS * (1 - RELATIVE):
-        return f"fees are {t.fees:g}, less than {costs[1]} bps of the entry"
     return None
 
 
@@ -69,8 +87,8 @@ def _decided(t: TradeClosed, decision: Decision | None) -> str | None:
         return f"{t.strategy} on {t.symbol}, but its decision is {decision.action} on {decision.symbol}"
     if t.opened_ms < decision.ts_ms:
         return f"opened at {t.opened_ms}, before its decision at {decision.ts_ms}"
-    signal = decision.signals[STRATEGY_SYMBOLS.index(decision.action)]
-    if t.execution.startswith(PAPER) and signal != (1 if t.side == "LONG" else -1):
+    signal, side = decision.signals[STRATEGY_SYMBOLS.index(decision.action)], (1 if t.side == "LONG" else -1)
+    if signal == -side or (signal != side and t.execution.startswith(PAPER)):
         return f"{t.side}, but the signal of {t.strategy} was {signal}"
     return None
 
@@ -87,9 +105,4 @@ def _filled(t: TradeClosed, bars: Bars) -> str | None:
         near = RELATIVE * price + slack
         if not any(c.low - near <= price <= c.high + near for c in around):
             return f"its {what} at {price:g} lies outside of the bar's {around[-1].low:g} to {around[-1].high:g}"
-    if t.execution.startswith(PAPER):
-        side = 1 if t.side == "LONG" else -1
-        opens = [c.open for c in bars[t.symbol, t.opened_ms] if c.open_time_ms == t.opened_ms]
-        if not any(-RELATIVE * o <= side * (t.entry_price - o) <= slack + RELATIVE * o for o in opens):
-            return f"filled at {t.entry_price:g}, not at the bar's open {opens} with spread and slippage against it"
     return None

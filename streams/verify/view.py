@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Protocol
 
 from streams.log import Record
 from streams.records import Headers
 
 Place = tuple[str, int]
+Spot = tuple[str, int, int]
+"""Topic, partition and offset of one record."""
 
 
 class Log(Protocol):
@@ -18,6 +21,10 @@ class Log(Protocol):
     @property
     def now_ms(self) -> int:
         """Now, on the clock of the records' timestamps."""
+
+    @property
+    def cluster_id(self) -> str:
+        """What the cluster calls itself; Kafka gives every cluster another id."""
 
     def topics(self) -> Mapping[str, Sequence[int]]:
         """Partitions of every topic."""
@@ -33,6 +40,13 @@ class Log(Protocol):
             start: offset to begin at, for each partition to be read; None: all partitions from their beginning.
         """
 
+    def fetch(self, spots: Collection[Spot]) -> Mapping[Spot, Record]:
+        """Single records by their offsets; what is no longer there is left out.
+
+        Args:
+            spots: within the `bounds` of partitions that are there.
+        """
+
     def committed(self, agent: str) -> Mapping[Place, int]:
         """Next offset that the agent's consumer group will take; partitions without a commit are left out."""
 
@@ -42,12 +56,14 @@ class MemoryLog:
 
     Attributes:
         now_ms: the judge's clock.
+        cluster_id: of the cluster that it stands for.
         records: by topic and partition.
         commits: next offsets, by agent.
     """
 
     def __init__(self) -> None:
         self.now_ms = 0
+        self.cluster_id = "memory"
         self.records: dict[str, dict[int, list[Record]]] = defaultdict(dict)
         self.commits: dict[str, dict[Place, int]] = defaultdict(dict)
 
@@ -78,6 +94,16 @@ class MemoryLog:
             if start is None or partition in start:
                 first = 0 if start is None else start[partition]
                 yield from (r for r in list(rows) if r.offset >= first)
+
+    def fetch(self, spots: Collection[Spot]) -> Mapping[Spot, Record]:
+        """Single records by their offsets."""
+        found: dict[Spot, Record] = {}
+        for topic, partition, offset in spots:
+            rows = self.records[topic][partition]
+            at = bisect_left(rows, offset, key=lambda r: r.offset)
+            if at < len(rows) and rows[at].offset == offset:
+                found[topic, partition, offset] = rows[at]
+        return found
 
     def committed(self, agent: str) -> Mapping[Place, int]:
         """Committed offsets of an agent."""

@@ -49,5 +49,5 @@ def test_places_are_whole_on_a_narrow_screen() -> None:
     place = "rl.meta.strategy_selected-3@1234567890"
     out = io.StringIO()
     step = {"what": "first decision with it", "place": place, "text": "x " * 60}
-    Console(file=out, width=60).print(story_table([step]))
+    Console(file=out, width=72).print(story_table([step]))
     assert place in out.getvalue()

@@ -60,7 +60,7 @@ def invented(settings: Settings) -> None:
     old = CODEC.decode("execution.trade.closed", read(settings, "execution.trade.closed")[-1].value)
     assert isinstance(old, TradeClosed)
     fields = {f: getattr(old, f) for f in old.__struct_fields__}
-    new = TradeClosed(**fields | {"trade_id": "invented", "pnl_usd": old.pnl_usd + 100.0})
+    new = TradeClosed(**fields | {"trade_id": "invented", "decision_id": None, "pnl_usd": old.pnl_usd + 100.0})
     r = encode_event(CODEC, "execution.trade.closed", new, "", "feed")
     send(settings, [(r.topic, r.key, r.value, r.headers)])
 

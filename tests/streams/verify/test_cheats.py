@@ -16,8 +16,8 @@ from schemas.events import Candle, Event, Experience, PolicyApplied, PolicyRecor
 from streams.verify.cells import Cell
 from streams.verify.claims import with_claims
 from streams.verify.evidence import Evidence
-from tests.streams.verify import cheats
-from tests.streams.verify.staged import CODEC, HOUR_MS, Stage, at, made, red, stage
+from streams.verify.planted import actors, learners
+from streams.verify.planted.stage import CODEC, HOUR_MS, Stage, at, honest, made, red, stage
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +25,7 @@ def healthy() -> Stage:
     return stage()
 
 
-LEARNERS = [cheats.Constant, cheats.NeverUpdates, cheats.Hashed, cheats.HashedDraws, cheats.OutcomesUnseen]
+LEARNERS = [learners.Constant, learners.NeverUpdates, learners.Hashed, learners.HashedDraws, learners.OutcomesUnseen]
 
 
 @pytest.mark.parametrize("cheat", LEARNERS, ids=lambda c: c.__name__)
@@ -39,21 +39,19 @@ def test_a_learner_that_does_not_learn_fails_against_the_honest_code(cheat: type
 @pytest.mark.parametrize("cheat", LEARNERS, ids=lambda c: c.__name__)
 def test_a_learner_that_does_not_learn_fails_by_its_own_code(cheat: type) -> None:
     """As if the cheat stood in the roster: folding again gives the same bytes, so only other rewards can tell."""
-    run = stage({"q_learning": cheat()})
-    roster: dict[str, Any] = {**run_roster(), "q_learning": cheat()}
-    cell = at(verify_as_honest(run, roster), "q_learning", "LEARNS")
+    cell = at(stage({"q_learning": cheat()}).judge_by_its_own_code(), "q_learning", "LEARNS")
     assert cell.state == "FAIL", cell
 
 
-CLAIMERS = [cheats.AlwaysClaims(), cheats.AlwaysClaims({"lower_r": 0.2}), cheats.AlwaysClaims({"mean_r": 0.4}),
-            cheats.ClaimsEarly()]
+CLAIMERS = [learners.AlwaysClaims(), learners.AlwaysClaims({"lower_r": 0.2}), learners.AlwaysClaims({"mean_r": 0.4}),
+            learners.ClaimsEarly()]
 
 
 @pytest.mark.parametrize("cheat", CLAIMERS, ids=["always", "bound", "mean", "early"])
 def test_a_claim_that_the_outcomes_do_not_give_fails_by_its_own_code_too(cheat: Any) -> None:
     """Nothing else is wrong with it: folding again gives the same bytes, and it learns."""
     run = stage({"q_learning": cheat})
-    cell = at(verify_as_honest(run, {**run_roster(), "q_learning": cheat}), "q_learning", "LEARNS")
+    cell = at(run.judge_by_its_own_code(), "q_learning", "LEARNS")
     assert cell.state == "FAIL", cell
     assert "edge_claim = True" in cell.why
     assert at(run.judge(), "q_learning", "LEARNS").state == "FAIL"
@@ -66,26 +64,9 @@ def test_figures_that_are_wrong_beside_an_honest_answer_fail() -> None:
         return event
 
     run = stage(tamper=embellish)
-    cell = with_claims(Evidence(run.log, run_roster(), CODEC), AGENTS["q_learning"], Cell("PASS", "so far"))
+    cell = with_claims(Evidence(run.log, honest(), CODEC), AGENTS["q_learning"], Cell("PASS", "so far"))
     assert cell.state == "FAIL"
     assert "smallest_r" in cell.why
-
-
-def run_roster() -> dict[str, Any]:
-    from tests.streams.verify.staged import honest
-
-    return honest()
-
-
-def verify_as_honest(run: Stage, roster: dict[str, Any]) -> Any:
-    """Judge with the cheat's code under the honest code's hash, which is what the cheat stamped."""
-    from streams.identity import identity_of
-    from streams.verify import evidence
-
-    genuine = {name: identity_of(agent) for name, agent in run_roster().items()}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(evidence, "identity_of", lambda agent: genuine[agent.name])
-        return run.judge(roster)
 
 
 def test_policies_of_other_code_are_not_proven_never_passed() -> None:
@@ -109,7 +90,7 @@ def test_a_policy_that_nobody_learned_fails() -> None:
 
 
 def test_policies_acknowledged_at_weight_zero() -> None:
-    report = stage({"paper_execution": cheats.WeightZero()}).judge()
+    report = stage({"paper_execution": actors.WeightZero()}).judge()
     cell = at(report, "q_learning", "APPLIED")
     assert cell.state == "FAIL"
     assert cell.why.startswith("changed 0 of ")
@@ -117,7 +98,7 @@ def test_policies_acknowledged_at_weight_zero() -> None:
 
 
 def test_executions_that_were_only_said() -> None:
-    cell = at(stage({"paper_execution": cheats.SaysItExecuted()}).judge(), "q_learning", "APPLIED")
+    cell = at(stage({"paper_execution": actors.SaysItExecuted()}).judge(), "q_learning", "APPLIED")
     assert cell.state == "FAIL"
     assert "no trade of it was ever closed" in cell.why
 
@@ -131,7 +112,7 @@ def test_nobody_acknowledges() -> None:
 
 def test_nobody_decides_by_the_policy() -> None:
     """Forced decisions teach volatilities only, so there is a genesis policy and never another."""
-    report = stage({"decision": cheats.IgnoresPolicies()}).judge()
+    report = stage({"decision": actors.IgnoresPolicies()}).judge()
     cell = at(report, "q_learning", "APPLIED")
     assert cell.state == "FAIL"
     assert "none used it" in cell.why
@@ -244,7 +225,6 @@ def walk(bars: int, seed: int) -> list[tuple[str, Event]]:
 
 def test_a_gaussian_walk_under_a_real_label() -> None:
     run = stage(bars=1)
-    run = Stage(run.driver, run.tape)
     run.driver.run(walk(1300, 42))
     run.tape.flush(run.driver)
     cell = at(run.judge(), "features", "ORIGIN")

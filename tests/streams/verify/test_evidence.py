@@ -8,9 +8,9 @@ from schemas.catalogue import AGENTS
 from streams.fold import PartitionFold
 from streams.log import Record
 from streams.verify.evidence import Since
+from streams.verify.planted.stage import CODEC, honest, stage
 from streams.verify.refold import incoming
 from streams.verify.view import MemoryLog
-from tests.streams.verify.staged import CODEC, honest, stage
 
 
 def record(topic: str = "a", partition: int = 0, offset: int = 5, timestamp_ms: int | None = 1000) -> Record:

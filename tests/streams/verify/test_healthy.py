@@ -13,11 +13,11 @@ import pytest
 from agents.roster import ROSTER
 from schemas.catalogue import AGENTS
 from streams.log import Record
+from streams.verify.candles import gaussian_walk
 from streams.verify.cells import KINDS, exit_code
 from streams.verify.evidence import Since
-from streams.verify.origin import gaussian_walk
+from streams.verify.planted.stage import Stage, at, made, red, stage, states
 from streams.verify.view import MemoryLog
-from tests.streams.verify.staged import Stage, at, made, red, stage, states
 
 
 @pytest.fixture(scope="module")

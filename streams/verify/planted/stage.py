@@ -12,7 +12,7 @@ from agents.roster import ROSTER
 from schemas.codec import Codec
 from schemas.events import Candle, Event, Tick
 from streams.driver import Driver
-from streams.identity import identity_of
+from streams.identity import Identity, identity_of
 from streams.records import Outgoing
 from streams.verify.cells import Cell, Kind, Report
 from streams.verify.evidence import Since
@@ -31,6 +31,11 @@ def honest() -> dict[str, Agent[Any]]:
     return {name: kind() for name, kind in ROSTER.items()}
 
 
+def identities() -> dict[str, Identity]:
+    """Hashes of the honest agents."""
+    return {name: identity_of(agent) for name, agent in honest().items()}
+
+
 def made(bars: int = BARS, seed: int = 0, source: str = "synthetic:0", origin: Any = "SYNTHETIC", start: int = 0,
          ticks_more: int = 0, symbols: tuple[str, ...] = ("MADE",)) -> Iterator[tuple[str, Event]]:
     """Candles of the made market with a tick behind each bar, and ticks alone behind the last."""
@@ -42,23 +47,40 @@ def made(bars: int = BARS, seed: int = 0, source: str = "synthetic:0", origin: A
                 open=float(m.open[t]), high=float(m.high[t]), low=float(m.low[t]), close=float(m.close[t]),
                 source=source, origin=origin,
             )
-        yield "system.clock", Tick(ts_ms=(t + 1) * HOUR_MS, writer="test")
+        yield "system.clock", Tick(ts_ms=(t + 1) * HOUR_MS, writer="made")
 
 
 @dataclass
 class Stage:
-    """A run and its log."""
+    """A run and its log.
+
+    Attributes:
+        roster: what ran.
+    """
 
     driver: Driver
     tape: Tape
+    roster: Mapping[str, Agent[Any]]
 
     @property
     def log(self) -> MemoryLog:
+        """What the run wrote, as a broker would hold it."""
         return self.tape.log
 
     def judge(self, roster: Mapping[str, Agent[Any]] | None = None, since: Since | None = None,
               **options: Any) -> Report:
+        """Judge the log.
+
+        Args:
+            roster: agents to fold again with; None: the honest ones.
+            since: where evidence may begin.
+            options: see `verify`.
+        """
         return verify(self.log, roster or honest(), since=since, codec=CODEC, **options)
+
+    def judge_by_its_own_code(self, **options: Any) -> Report:
+        """Judge with the code that ran, as if it stood in the roster: under the honest hashes, which it stamped."""
+        return self.judge(self.roster, identities=identities(), **options)
 
 
 def stage(agents: Mapping[str, Agent[Any]] | None = None, *, tamper: Tamper | None = None, partitions: int = 1,
@@ -83,10 +105,10 @@ def stage(agents: Mapping[str, Agent[Any]] | None = None, *, tamper: Tamper | No
         return tape(record)
 
     driver = Driver(running, partitions=partitions, codec=CODEC, tap=tap,
-                    identities={name: identity_of(agent) for name, agent in honest().items()})
+                    identities=identities())
     driver.run(made(**market))
     tape.flush(driver)
-    return Stage(driver, tape)
+    return Stage(driver, tape, running)
 
 
 def at(report: Report, agent: str, kind: Kind) -> Cell:

@@ -1,0 +1,114 @@
+"""Decisions held against the policy that they name: cell, greedy action, propensity, version, and the draw itself.
+
+A decision says what it drew from. The policy is on the ledger, so each word of that can be looked up; and over many
+decisions the actions must fall as often as their propensities say.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from math import sqrt
+
+from schemas.events import Decision, PolicyRecord
+from streams.log import Record
+from streams.verify.evidence import Evidence
+
+FROZEN = 20
+"""Decisions in a row by one version, and newer ones on the ledger before the first of them, that make it a frozen one.
+A relay that starts again copies its topics side by side, so some decisions may miss some versions."""
+SIGMAS = 5.0  # of a sum of independent draws: 1 in 1.7 million
+VARIANCE = 4.0  # of that sum, from which on it is near enough to normal for such a bound
+
+Decided = tuple[Record, Decision]
+
+
+def wrong(evidence: Evidence, name: str) -> list[tuple[str, Record]]:
+    """What speaks against the decisions of a learner's policies, each with its record.
+
+    Args:
+        evidence: the log.
+        name: the agent that wrote the policies.
+    """
+    policies = {(e.policy_id, e.version): (r, e) for r, e in evidence.events("policy.ledger")
+                if isinstance(e, PolicyRecord) and e.agent == name}
+    found: list[tuple[str, Record]] = []
+    by_symbol: dict[str, list[Decided]] = defaultdict(list)
+    for record, d in evidence.events("rl.meta.strategy_selected"):
+        if not isinstance(d, Decision) or d.decider != name or d.forced or not evidence.covers(record):
+            continue
+        policy = policies.get((d.policy_id or "", d.policy_version or 0))
+        if policy is None:
+            continue  # where it is acknowledged, that is held against the ledger too
+        by_symbol[d.symbol].append((record, d))
+        why = contradiction(d, policy[1])
+        if why is not None:
+            found.append((why, record))
+    for decisions in by_symbol.values():
+        decisions.sort(key=lambda pair: pair[1].ts_ms)
+        why = frozen(decisions, policies)
+        if why is not None:
+            found.append((why, decisions[-1][0]))
+    every = [pair for decisions in by_symbol.values() for pair in decisions]
+    why = biased(every, policies)
+    return found if why is None else [*found, (why, every[-1][0])]
+
+
+def contradiction(decision: Decision, policy: PolicyRecord) -> str | None:
+    """What of an unforced decision does not follow from the policy that it names; None where all does."""
+    if policy.tabular is None:
+        return None
+    name = f"{decision.decision_id} says"
+    key = f"{decision.regime}|vol:{bisect_right(policy.tabular.volatility_edges, decision.volatility)}"
+    if decision.state_key != key:
+        return f"{name} state {decision.state_key}, but by the policy's edges it is {key}"
+    cell = next((c for c in policy.tabular.cells if c.state_key == key), None)
+    if cell is None or decision.action not in policy.actions:
+        return f"{name} {decision.action} in {key}, which the policy does not know"
+    drawn_from = cell.probabilities[policy.actions.index(decision.action)]
+    if decision.propensity != drawn_from:
+        return f"{name} propensity {decision.propensity:g}, but version {policy.version} gives {drawn_from:g}"
+    if decision.greedy_action != cell.greedy:
+        return f"{name} that {decision.greedy_action} is greedy, but version {policy.version} says {cell.greedy}"
+    return None
+
+
+def frozen(decisions: Sequence[Decided], policies: Mapping[tuple[str, int], tuple[Record, PolicyRecord]]) -> str | None:
+    """Whether the last decisions of a symbol all go by one version, although newer ones were there; in words.
+
+    Args:
+        decisions: of one symbol, in order of event time, unforced.
+        policies: of the ledger, by policy and version.
+    """
+    last = decisions[-FROZEN:]
+    if len(last) < FROZEN or len({(d.policy_id, d.policy_version) for _, d in last}) > 1:
+        return None
+    record, first = last[0]
+    newer = [p.version for (policy_id, version), (r, p) in policies.items()
+             if policy_id == first.policy_id and version > (first.policy_version or 0)
+             and p.valid_from_ms <= first.ts_ms and (r.timestamp_ms or 0) < (record.timestamp_ms or 0)]
+    if len(newer) < FROZEN:
+        return None
+    return (f"the last {FROZEN} decisions of {first.symbol} go by version {first.policy_version}, and version "
+            f"{max(newer)} was on the ledger before the first of them")
+
+
+def biased(decisions: Sequence[Decided], policies: Mapping[tuple[str, int], tuple[Record, PolicyRecord]]) -> str | None:
+    """Whether an action falls too often or too seldom for the probabilities that were published; in words."""
+    fallen: dict[str, float] = {}
+    variance: dict[str, float] = {}
+    for _, d in decisions:
+        found = policies.get((d.policy_id or "", d.policy_version or 0))
+        table = None if found is None else found[1].tabular
+        cell = None if table is None else next((c for c in table.cells if c.state_key == d.state_key), None)
+        if found is None or cell is None:
+            continue
+        for action, p in zip(found[1].actions, cell.probabilities, strict=False):
+            fallen[action] = fallen.get(action, 0.0) + (d.action == action) - p
+            variance[action] = variance.get(action, 0.0) + p * (1 - p)
+    for action, excess in fallen.items():
+        if variance[action] >= VARIANCE and abs(excess) > SIGMAS * sqrt(variance[action]):
+            return (f"{action} was taken {abs(excess):.0f} times {'more' if excess > 0 else 'less'} than its published "
+                    f"probabilities give, which is {abs(excess) / sqrt(variance[action]):.1f} standard deviations")
+    return None

@@ -1,0 +1,173 @@
+"""`quantum verify --self-test`: planted cheats judged, and one honest run. No broker is needed.
+
+A cheat counts as caught where the cell that must see it is red. Most are judged by their own code, as if they stood in
+the roster: folding again then gives the same bytes, so the cell must see it by what the records say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from agents.contract import Agent
+from streams.verify.cells import RED, Kind, Report
+from streams.verify.planted import actors, learners, records
+from streams.verify.planted.stage import Stage, at, red, stage
+
+SCHEMA = "quantum.selftest/1"
+BARS = 450
+SAMPLE = 8
+
+
+@dataclass(frozen=True)
+class Plant:
+    """A cheat.
+
+    Attributes:
+        what: in a few words.
+        run: makes its log.
+        agent, kind: the cell that must be red.
+        own: whether it is judged by its own code; else by the honest one.
+    """
+
+    name: str
+    what: str
+    run: Callable[[], Stage]
+    agent: str
+    kind: Kind
+    own: bool = False
+
+
+@dataclass(frozen=True)
+class Caught:
+    """A cheat as it was judged."""
+
+    name: str
+    what: str
+    cell: str
+    state: str
+    why: str
+    place: str | None
+
+    @property
+    def caught(self) -> bool:
+        """Whether its cell is red."""
+        return self.state in RED
+
+
+@dataclass(frozen=True)
+class SelfTest:
+    """All cheats, and the red cells of an honest run, of which there must be none."""
+
+    items: tuple[Caught, ...]
+    honest_red: tuple[str, ...]
+
+    @property
+    def caught(self) -> int:
+        """Cheats that were caught."""
+        return sum(i.caught for i in self.items)
+
+    @property
+    def exit_code(self) -> int:
+        """0: every cheat was caught and the honest run has no red; else 1."""
+        return 0 if self.caught == len(self.items) and not self.honest_red else 1
+
+    def as_dict(self) -> dict[str, Any]:
+        """As JSON takes it; schema `quantum.selftest/1`."""
+        return {"schema": SCHEMA, "exit_code": self.exit_code, "caught": self.caught, "planted": len(self.items),
+                "honest_red": list(self.honest_red),
+                "items": [{"name": i.name, "what": i.what, "caught": i.caught, "cell": i.cell, "state": i.state,
+                           "why": i.why, "place": i.place} for i in self.items]}
+
+
+def _in(cheat: type[Agent[Any]], what: str, agent: str, kind: Kind, own: bool = True, **market: Any) -> Plant:
+    """A cheat that runs in place of an agent."""
+    return Plant(cheat.__name__, what, lambda: stage({cheat.name: cheat()}, **{"bars": BARS} | market), agent, kind,
+                 own)
+
+
+def _log(name: str, what: str, agent: str, kind: Kind, change: Callable[[Stage], Stage], **market: Any) -> Plant:
+    """A log that was changed afterwards."""
+    return Plant(name, what, lambda: change(stage(**{"bars": BARS} | market)), agent, kind)
+
+
+def _on_a_walk() -> Stage:
+    run = stage(bars=1)
+    run.driver.run(records.walk(1100, 42))
+    run.tape.flush(run.driver)
+    return run
+
+
+_LEARNS: tuple[tuple[type[Agent[Any]], str], ...] = (
+    (learners.Constant, "one table for ever"),
+    (learners.NeverUpdates, "takes every outcome, learns from none"),
+    (learners.Hashed, "tables made of a hash of the events"),
+)
+PLANTS: tuple[Plant, ...] = (
+    *(Plant(f"{c.__name__}-against-honest-code", f"{what}; under the hash of the honest code",
+            lambda c=c: stage({c.name: c()}, bars=BARS), "q_learning", "LEARNS") for c, what in _LEARNS),  # type: ignore[misc]
+    *(_in(c, what, "q_learning", "LEARNS") for c, what in _LEARNS),
+    _in(learners.HashedDraws, "honest estimates, probabilities made of a hash", "q_learning", "LEARNS"),
+    _in(learners.OutcomesUnseen, "rewards of its own making", "q_learning", "LEARNS"),
+    _in(learners.FlippedSign, "learns to do what loses", "q_learning", "LEARNS"),
+    _in(learners.OnlyWins, "forgets every loss", "q_learning", "LEARNS"),
+    _in(learners.ClippedRewards, "a loss counts half an R at most", "q_learning", "LEARNS"),
+    _in(learners.WideClip, "a loss counts five R at most", "q_learning", "LEARNS"),
+    _in(learners.LossesHalved, "every loss counts half", "q_learning", "LEARNS"),
+    _in(learners.OldTables, "new versions, old tables", "q_learning", "LEARNS"),
+    _in(learners.CopiesAnother, "the table of another symbol", "q_learning", "LEARNS", own=False,
+        symbols=("MADE", "SECOND")),
+    _in(learners.AlwaysClaims, "claims an edge, whatever it earned", "q_learning", "LEARNS", bars=900),
+    _in(actors.IgnoresPolicies, "nobody applies a policy", "q_learning", "APPLIED"),
+    _in(actors.WeightZero, "acknowledged, at weight zero", "q_learning", "APPLIED"),
+    _in(actors.SaysItExecuted, "executions that were only said", "q_learning", "APPLIED"),
+    Plant("unacknowledged", "nobody acknowledges a policy", lambda: stage(tamper=records.unacknowledged, bars=BARS),
+          "q_learning", "APPLIED"),
+    _in(actors.OldPolicy, "the first policy for ever", "q_learning", "APPLIED", bars=500),
+    _in(actors.WrongPropensity, "propensities that nothing was drawn from", "q_learning", "APPLIED"),
+    _in(actors.WrongGreedy, "exploration that is called greedy", "q_learning", "APPLIED"),
+    _in(actors.WrongCell, "decisions booked into another cell", "q_learning", "APPLIED"),
+    _in(actors.DrawsByItself, "actions that were not drawn", "q_learning", "APPLIED", bars=700),
+    _in(actors.OppositeSide, "buys where the signal says sell", "paper_execution", "ORIGIN"),
+    _in(actors.FillsAtClose, "enters at the close of its bar", "paper_execution", "ORIGIN"),
+    _in(actors.FillsAtExtremes, "leaves at the best price of its bar", "paper_execution", "ORIGIN"),
+    _in(actors.NoStops, "a stop that is never hit", "paper_execution", "ORIGIN"),
+    _in(actors.NoFees, "no fees", "paper_execution", "ORIGIN"),
+    _in(actors.HiddenNoFees, "no fees, and says that it paid", "paper_execution", "ORIGIN"),
+    _in(actors.WrongCredit, "trades credited to another decision", "paper_execution", "ORIGIN"),
+    Plant("invented-pnl", "a result of its own", lambda: stage(tamper=records.one_trade(records.richer), bars=BARS),
+          "paper_execution", "ORIGIN"),
+    _log("traded-again", "one trade under two ids", "paper_execution", "ORIGIN", records.traded_again),
+    _in(actors.LossesLost, "losses that never become experience", "experience", "ORIGIN"),
+    Plant("real-label", "synthetic candles, a policy that says real",
+          lambda: stage(tamper=records.relabelled("policy.ledger"), bars=BARS), "q_learning", "ORIGIN"),
+    Plant("random-walk", "a random walk under a feed's name", _on_a_walk, "features", "ORIGIN"),
+    _log("candle-edited", "a bar edited afterwards", "features", "ORIGIN", records.candle_edited),
+    _log("made-up-policy", "a policy that nobody learned", "q_learning", "LEARNS", records.made_up_policy),
+    _log("stopped-feed", "the feed stopped, the clock goes on", "features", "RECEIVES", lambda run: run, ticks_more=24),
+    _log("died-at-start", "an agent that died at start", "experience", "RUNS",
+         lambda run: records.died(run, "experience")),
+    _log("frozen-state", "publishes on, stores nothing", "features", "RECEIVES",
+         lambda run: records.frozen(run, "features"), bars=300),
+    _log("committed-ahead", "commits what it did not store", "decision", "PERSISTS",
+         lambda run: records.committed_ahead(run, "decision"), bars=300),
+)
+
+
+def self_test(plants: tuple[Plant, ...] = PLANTS, sample_seed: int = 0) -> Iterator[Caught]:
+    """Judge each cheat, one after the other."""
+    for plant in plants:
+        run = plant.run()
+        options: dict[str, Any] = {"sample": SAMPLE, "sample_seed": sample_seed}
+        if plant.kind != "PERSISTS":
+            options["budget"] = 0  # only that cell folds everything again
+        report = run.judge_by_its_own_code(**options) if plant.own else run.judge(**options)
+        found = at(report, plant.agent, plant.kind)
+        yield Caught(plant.name, plant.what, f"{plant.agent} {plant.kind}", found.state, found.why, found.place)
+
+
+def honest_red(sample_seed: int = 0) -> tuple[str, ...]:
+    """Red cells of an honest run."""
+    report: Report = stage(bars=BARS).judge(sample_seed=sample_seed)
+    return tuple(sorted(red(report)))
