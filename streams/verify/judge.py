@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from random import Random
 from typing import Any
 
@@ -15,6 +15,7 @@ from streams.verify.applied import applied
 from streams.verify.cells import KINDS, Cell, Kind, Report, Row, cell
 from streams.verify.claims import with_claims
 from streams.verify.controls import judge_controls
+from streams.verify.copied import Sources, received
 from streams.verify.durable import BUDGET, persists
 from streams.verify.evidence import Evidence, Since
 from streams.verify.flow import FRESH_S, PATIENCE_S, flow
@@ -28,7 +29,8 @@ SAMPLE = 20
 
 def verify(log: Log, roster: Mapping[str, Agent[Any]], *, sample: int = SAMPLE, sample_seed: int = 0,
            since: Since | None = None, patience_s: float = PATIENCE_S, fresh_s: float = FRESH_S, budget: int = BUDGET,
-           codec: Codec | None = None, identities: Mapping[str, Identity] | None = None) -> Report:
+           codec: Codec | None = None, identities: Mapping[str, Identity] | None = None,
+           only: Collection[str] | None = None) -> Report:
     """Judge every agent of the catalogue by the log.
 
     Args:
@@ -39,18 +41,21 @@ def verify(log: Log, roster: Mapping[str, Agent[Any]], *, sample: int = SAMPLE, 
         since: where evidence may begin.
         patience_s: how long input may wait, with nothing written meanwhile.
         fresh_s: input older than that is no input.
-        budget: input records folded again for each agent's PERSISTS.
+        budget: input records folded again for each agent's PERSISTS, and copies held against their sources.
         codec: Avro codec.
         identities: what the agents stamp on policies; None: what the roster's would.
+        only: agents to judge; None: all. The others are read all the same where these rest on them.
 
     Raises:
         NoBroker: the log cannot be reached.
     """
     evidence = Evidence(log, roster, codec or Codec(), since, identities)
-    origins = Origins(evidence, sample_seed)
+    origins, sources = Origins(evidence, sample_seed), Sources(evidence)
     random = Random(sample_seed)
     rows = []
     for io in AGENTS.values():
+        if only is not None and io.name not in only:
+            continue
         if not io.built:
             nothing = cell("NOT BUILT", "it stands in the catalogue, but has no code yet")
             rows.append(Row(io.name, dict.fromkeys(KINDS, nothing)))
@@ -58,17 +63,18 @@ def verify(log: Log, roster: Mapping[str, Agent[Any]], *, sample: int = SAMPLE, 
             nothing = cell("FAIL", "the catalogue says that it runs, but it is not in the roster")
             rows.append(Row(io.name, dict.fromkeys(KINDS, nothing)))
         else:
-            rows.append(Row(io.name, _cells(evidence, io, origins, sample, random, sample_seed, patience_s, fresh_s,
-                                            budget)))
+            rows.append(Row(io.name, _cells(evidence, io, origins, sources, sample, random, sample_seed, patience_s,
+                                            fresh_s, budget)))
     return Report(evidence.now_ms, sample, sample_seed, None if since is None else since.text, tuple(rows),
                   judge_controls(evidence))
 
 
-def _cells(evidence: Evidence, io: AgentIO, origins: Origins, sample: int, random: Random, sample_seed: int,
-           patience_s: float, fresh_s: float, budget: int) -> dict[Kind, Cell]:
+def _cells(evidence: Evidence, io: AgentIO, origins: Origins, sources: Sources, sample: int, random: Random,
+           sample_seed: int, patience_s: float, fresh_s: float, budget: int) -> dict[Kind, Cell]:
     again: dict[tuple[str, int], Refolded] = {}
     showing = Random(f"{sample_seed}/{io.name}")
-    runs, receives = flow(evidence, io, origins, patience_s=patience_s, fresh_s=fresh_s)
+    runs, offsets = flow(evidence, io, origins, patience_s=patience_s, fresh_s=fresh_s)
+    receives = received(evidence, io, sources, offsets, showing, budget)
     if LEDGER in io.writes:
         learned = with_claims(evidence, io, learns(evidence, io, sample, random, again))
         used = shown.acknowledged(evidence, io.name, applied(evidence, io.name), showing)

@@ -156,9 +156,9 @@ class Origins:
                 return cell("FAIL", f"trade {trade.trade_id} is on the log twice, with different numbers", record,
                             evidence.now_ms)
             bad = wrong(trade, decisions.get(trade.decision_id or ""), bars, costs[trade.symbol])
-            if trade.decision_id is not None and of_decision.setdefault(trade.decision_id,
-                                                                        trade.trade_id) != trade.trade_id:
-                bad = f"{trade.decision_id} was traded before, as {of_decision[trade.decision_id]}"
+            first = of_decision.setdefault(trade.decision_id or trade.trade_id, trade.trade_id)
+            if bad is None and first != trade.trade_id:
+                bad = f"{trade.decision_id} was traded before, as {first}"
             if bad is None:
                 continue
             if ("no candle" in bad and self._deleted("market.candles")) or (

@@ -113,3 +113,25 @@ def made_up_policy(run: Stage) -> Stage:
     last = run.log.records["policy.ledger"][0][-1]
     run.log.append("policy.ledger", 0, last.key, last.value, ((CE_ID, b"someone"),), run.log.now_ms)
     return run
+
+
+def relay_changed(run: Stage, n: int = 200) -> Stage:
+    """A bar that relays changed before anyone took it: all that follows is consistent with the copies."""
+    rows = run.log.records["market.candles"][0]
+    c = CODEC.decode("market.candles", rows[n].value)
+    assert isinstance(c, Candle)
+    rows[n] = rows[n]._replace(value=CODEC.encode("market.candles", replace(c, low=c.low * 0.999)))
+    return run
+
+
+def relay_left_out(run: Stage) -> Stage:
+    """A bar that relays passed over and committed."""
+    rows = run.log.records["market.candles"][0]
+    c = CODEC.decode("market.candles", rows[-1].value)
+    assert isinstance(c, Candle)
+    later = replace(c, open_time_ms=c.open_time_ms + HOUR_MS, ts_ms=c.ts_ms + HOUR_MS)
+    run.log.append("market.candles", 0, rows[-1].key, CODEC.encode("market.candles", later), rows[-1].headers,
+                   run.log.now_ms)
+    for name in ("features", "paper_execution"):
+        run.log.commits[name]["market.candles", 0] = len(rows)
+    return run

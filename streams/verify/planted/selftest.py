@@ -124,7 +124,7 @@ PLANTS: tuple[Plant, ...] = (
     _in(actors.SaysItExecuted, "executions that were only said", "q_learning", "APPLIED"),
     Plant("unacknowledged", "nobody acknowledges a policy", lambda: stage(tamper=records.unacknowledged, bars=BARS),
           "q_learning", "APPLIED"),
-    _in(actors.OldPolicy, "the first policy for ever", "q_learning", "APPLIED", bars=500),
+    _in(actors.OldPolicy, "the first policy for ever", "q_learning", "APPLIED", bars=600),
     _in(actors.WrongPropensity, "propensities that nothing was drawn from", "q_learning", "APPLIED"),
     _in(actors.WrongGreedy, "exploration that is called greedy", "q_learning", "APPLIED"),
     _in(actors.WrongCell, "decisions booked into another cell", "q_learning", "APPLIED"),
@@ -146,6 +146,8 @@ PLANTS: tuple[Plant, ...] = (
     _log("candle-edited", "a bar edited afterwards", "features", "ORIGIN", records.candle_edited),
     _log("made-up-policy", "a policy that nobody learned", "q_learning", "LEARNS", records.made_up_policy),
     _log("stopped-feed", "the feed stopped, the clock goes on", "features", "RECEIVES", lambda run: run, ticks_more=24),
+    _log("relay-changed", "a bar changed on its way into the inboxes", "features", "RECEIVES", records.relay_changed),
+    _log("relay-left-out", "a bar that was never copied", "paper_execution", "RECEIVES", records.relay_left_out),
     _log("died-at-start", "an agent that died at start", "experience", "RUNS",
          lambda run: records.died(run, "experience")),
     _log("frozen-state", "publishes on, stores nothing", "features", "RECEIVES",
@@ -159,9 +161,9 @@ def self_test(plants: tuple[Plant, ...] = PLANTS, sample_seed: int = 0) -> Itera
     """Judge each cheat, one after the other."""
     for plant in plants:
         run = plant.run()
-        options: dict[str, Any] = {"sample": SAMPLE, "sample_seed": sample_seed}
-        if plant.kind != "PERSISTS":
-            options["budget"] = 0  # only that cell folds everything again
+        options: dict[str, Any] = {"sample": SAMPLE, "sample_seed": sample_seed, "only": (plant.agent,)}
+        if plant.kind not in ("PERSISTS", "RECEIVES"):
+            options["budget"] = 0  # only these cells read everything again
         report = run.judge_by_its_own_code(**options) if plant.own else run.judge(**options)
         found = at(report, plant.agent, plant.kind)
         yield Caught(plant.name, plant.what, f"{plant.agent} {plant.kind}", found.state, found.why, found.place)

@@ -12,11 +12,12 @@ import pytest
 from msgspec.structs import replace
 
 from schemas.catalogue import AGENTS
-from schemas.events import Candle, Event, Experience, PolicyApplied, PolicyRecord, Tick, TradeClosed
+from schemas.events import Candle, Event, Experience, Instrument, PolicyApplied, PolicyRecord, Tick, TradeClosed
 from streams.verify.cells import Cell
 from streams.verify.claims import with_claims
 from streams.verify.evidence import Evidence
 from streams.verify.planted import actors, learners
+from streams.verify.planted.records import one_trade
 from streams.verify.planted.stage import CODEC, HOUR_MS, Stage, at, honest, made, red, stage
 
 
@@ -303,3 +304,104 @@ def test_a_reward_that_is_not_its_trades() -> None:
     report = stage(tamper=tamper, bars=500).judge()
     assert "but its trade made" in at(report, "experience", "ORIGIN").why
     assert at(report, "experience", "ORIGIN").state == "FAIL"
+
+
+# ---------------------------------------------------------------------- what was added to what each cell sees
+@pytest.mark.parametrize("source", ["features.inbox", "paper_execution.inbox", "experience.inbox"])
+def test_a_copy_that_was_never_sent(source: str) -> None:
+    """A relay, or anyone who may write to an inbox, makes a record up."""
+    run = stage(bars=300)
+    rows = run.log.records[source][0]
+    last = rows[-1]
+    headers = tuple((k, b"999999" if k == "src_offset" else v) for k, v in last.headers)
+    run.log.append(source, 0, last.key, last.value, headers, run.log.now_ms)
+    cell = at(run.judge(), source.removesuffix(".inbox"), "RECEIVES")  # type: ignore[arg-type]
+    assert cell.state == "FAIL"
+    assert "which is not there" in cell.why
+
+
+def test_a_copy_that_names_no_source_offset_is_taken_by_nobody() -> None:
+    run = stage(bars=100)
+    last = run.log.records["features.inbox"][0][-1]
+    headers = tuple((k, v) for k, v in last.headers if k != "src_offset")
+    run.log.append("features.inbox", 0, last.key, last.value, headers, run.log.now_ms)
+    cell = at(run.judge(), "features", "RECEIVES")
+    assert "100 copies are what was sent" in cell.why
+
+
+def test_a_tick_that_one_inbox_partition_did_not_get() -> None:
+    run = stage(bars=200, partitions=4, symbols=("ALPHA", "BETA"))
+    rows = run.log.records["experience.inbox"][2]
+    at_row = next(i for i, r in enumerate(rows) if dict(r.headers)["src_offset"] == b"150")
+    del rows[at_row]
+    cell = at(run.judge(), "experience", "RECEIVES")
+    assert (cell.state, cell.place) == ("FAIL", "system.clock-0@150")
+
+
+def test_copies_whose_sources_are_deleted_prove_nothing_and_accuse_nobody() -> None:
+    run = stage(bars=300)
+    del run.log.records["market.candles"][0][:250]
+    assert at(run.judge(), "features", "RECEIVES").state == "PASS"
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_an_honest_decider_is_neither_frozen_nor_biased(seed: int) -> None:
+    cell = at(stage(bars=900, seed=40 + seed).judge(), "q_learning", "APPLIED")
+    assert cell.state == "PASS"
+
+
+def test_an_engine_that_trades_against_the_signal() -> None:
+    """Not on paper: nothing binds its fills but the bar, and still the side must not be the signal's opposite."""
+    def engine(t: TradeClosed) -> TradeClosed:
+        side = -1 if t.side == "LONG" else 1
+        stop = t.entry_price - side * abs(t.entry_price - (t.stop_price or 0.0))
+        pnl = side * (t.exit_price - t.entry_price) * t.quantity - t.fees - t.funding
+        return replace(t, side="SHORT" if side < 0 else "LONG", stop_price=stop, execution="exchange:x", pnl_usd=pnl,
+                       r_multiple=pnl / t.risk_at_open, pnl_pct=pnl / t.equity_at_open)
+
+    cell = at(stage(tamper=one_trade(engine)).judge(), "paper_execution", "ORIGIN")
+    assert cell.state == "FAIL"
+    assert "but the signal of" in cell.why
+
+
+def test_an_engine_that_fills_at_the_best_price_of_its_bar_is_not_seen() -> None:
+    """The limit that docs/proof.md names."""
+    def engine(t: TradeClosed) -> TradeClosed:
+        return replace(t, execution="exchange:x", fees=0.0, pnl_usd=t.pnl_usd + t.fees,
+                       r_multiple=(t.pnl_usd + t.fees) / t.risk_at_open,
+                       pnl_pct=(t.pnl_usd + t.fees) / t.equity_at_open)
+
+    assert at(stage(tamper=one_trade(engine), bars=500).judge(), "paper_execution", "ORIGIN").state == "PASS"
+
+
+def test_a_loss_that_was_refused_is_a_dead_letter_and_no_lost_one() -> None:
+    run = stage(bars=500)
+    trade = run.log.records["execution.trade.closed"][0][3]
+    taken = CODEC.decode("execution.trade.closed", trade.value)
+    assert isinstance(taken, TradeClosed)
+    rows = run.log.records["learning.experience"][0]
+    rows[:] = [r for r in rows for e in [CODEC.decode("learning.experience", r.value)]
+               if isinstance(e, Experience) and e.trade_id != taken.trade_id]
+    assert "became neither experience nor orphan" in at(run.judge(), "experience", "ORIGIN").why
+    run.log.append("execution.trade.closed.dlq", 0, trade.key, trade.value, (
+        ("__streams.errors.partition", b"0"), ("__streams.errors.offset", b"3")), run.log.now_ms)
+    assert at(run.judge(), "experience", "ORIGIN").state == "PASS"
+
+
+def test_paper_costs_follow_the_instrument_record_that_holds() -> None:
+    """Costs that change while a position is open: entry by the old record, exit by the new one."""
+    def with_costs() -> Any:
+        for i, (topic, event) in enumerate(made(bars=500)):
+            if i in (0, 700, 701, 702):
+                yield "market.instruments", Instrument(
+                    symbol="MADE", ts_ms=event.ts_ms,  # type: ignore[attr-defined]
+                    fee_bps=3.0 + i / 100, half_spread_bps=1.0, slippage_bps=0.5, days_per_year=365,
+                    source="x", origin="SYNTHETIC")
+            yield topic, event
+
+    run = stage(bars=0)
+    run.driver.run(with_costs())
+    run.tape.flush(run.driver)
+    cell = at(run.judge(), "paper_execution", "ORIGIN")
+    assert cell.state == "PASS", cell
+    assert cell.figures["trades"] > 5

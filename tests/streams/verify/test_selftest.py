@@ -48,7 +48,7 @@ def test_red_in_the_honest_run_fails_it() -> None:
     assert SelfTest((), ("decision/RUNS",)).exit_code == 1
 
 
-@pytest.mark.parametrize("sample_seed", [1, 2])
+@pytest.mark.parametrize("sample_seed", [1])
 def test_other_draws_catch_them_too(sample_seed: int) -> None:
     assert [c.name for c in self_test(sample_seed=sample_seed) if not c.caught] == []
 
