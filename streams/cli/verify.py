@@ -42,13 +42,14 @@ With --json, one object:
     ORIGIN: {state, why, place, age_s, figures}}}
   controls: list of {symbol, kind, state, why, place, age_s, figures}, of the
     runs whose key is on control.reveal
+  evidence: {file, sha256}; with --evidence, which writes quantum.evidence/1
 
-  evidence: {file, sha256}, with --evidence; schema quantum.evidence/1
---recheck FILE --json: schema quantum.recheck/1, with items {name, outcome, why}
---self-test --json: schema quantum.selftest/1, with items {name, what, caught,
-  cell, state, why, place}
---recheck: 0 all claims hold; 1 one fell; 3 records expired.
---self-test: 0 all caught; 1 one was not. It needs no broker.
+\b
+--recheck: exit codes 0 all claims hold, 1 one fell, 3 records are deleted.
+With --json: schema quantum.recheck/1, items {name, outcome, why}.
+--self-test: exit codes 0 all caught, 1 one was not. It needs no broker.
+With --json: schema quantum.selftest/1, items {name, what, caught, cell,
+state, why, place}.
 
 What each cell takes as evidence, and what it cannot see: docs/proof.md."""
 

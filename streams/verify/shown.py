@@ -72,6 +72,8 @@ def acknowledged(evidence: Evidence, name: str, cell: Cell, random: Random) -> C
     policies = {(e.policy_id, e.version): r for r, e in evidence.events(LEDGER)
                 if isinstance(e, PolicyRecord) and e.agent == name}
     first = {r.place for r in cell.records}
+    cell = cell.showing_each([r, policies.get((d.policy_id or "", d.policy_version or 0))]
+                             for r, d in decisions.values() if r.place in first)
     changed = [a for a in acks if a[1].executed_action == a[1].recommended_action != a[1].baseline_action]
     some = [a for a in acks if a[0].place in first] + drawn(changed or acks, MAX_RECORDS // 4, random)
     if not some:  # nobody acknowledged: the decisions and what was in force

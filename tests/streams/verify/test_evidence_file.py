@@ -14,6 +14,7 @@ from schemas.events import Decision, Experience, PolicyApplied, PolicyRecord, Tr
 from streams.log import Record
 from streams.verify.cells import MAX_RECORDS, Report
 from streams.verify.evidence_file import NotEvidence, parsed, record_digest, written
+from streams.verify.planted.actors import WrongPropensity
 from streams.verify.planted.stage import CODEC, Stage, at, stage
 from streams.verify.recheck import Rechecked, recheck
 
@@ -75,6 +76,13 @@ def test_application_shows_acknowledgement_decision_policy_and_trade(report: Rep
     assert {a.decision_id for a in acks} == decisions
     assert {a.policy_version for a in acks} <= versions
     assert len(trades) >= 10
+
+
+def test_a_decision_that_does_not_follow_is_shown_with_its_policy() -> None:
+    cheat = stage({"decision": WrongPropensity()}, bars=400).judge(sample_seed=5)
+    decision, policy = events(cheat, "q_learning", "APPLIED")[:2]
+    assert at(cheat, "q_learning", "APPLIED").state == "FAIL"
+    assert (decision.policy_id, decision.policy_version) == (policy.policy_id, policy.version)
 
 
 def test_origin_shows_trades_with_decision_and_candles_and_rewards_with_trades(report: Report) -> None:

@@ -85,6 +85,11 @@ def holds(settings: Settings, file: Path, capsys: pytest.CaptureFixture[str], di
     assert theirs.lines.keys() == ours.lines.keys() == claims.keys()
     assert {n for n, said in ours.lines.items() if said.startswith("HOLDS")} == {
         n for n, c in claims.items() if c["records"]}
+    assert main(["verify", "--recheck", str(file), *flags(settings)]) == Exit.GOOD
+    shown = capsys.readouterr().out
+    assert f"sha256 {digest}" in shown
+    assert "q_learning/LEARNS (said PASS) HOLDS: " in shown
+    assert "NO RECORDS" in shown.splitlines()[-1]
 
 
 def one_byte_of_the_file(settings: Settings, file: Path, capsys: pytest.CaptureFixture[str]) -> None:
