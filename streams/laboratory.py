@@ -78,11 +78,16 @@ def try_market(seed: int, bars: int, params: market.Params = market.PLANTED, cos
         params: what it is made of.
         costs: of a fill.
     """
+    return try_costs(seed, bars, params, (costs,))[0]
+
+
+def try_costs(seed: int, bars: int, params: market.Params, several: Sequence[fills.Costs]) -> list[Trials]:
+    """As `try_market`, the same decisions under several costs."""
     made = market.generate(seed, bars, params)
     open_, high, low, close = (x.tolist() for x in (made.open, made.high, made.low, made.close))
     config, thresholds, windows = PaperConfig(), Thresholds(), Windows()
     rows: list[tuple[int, int, float, tuple[int, ...]]] = []
-    results: list[tuple[float, ...]] = []
+    results: list[list[tuple[float, ...]]] = [[] for _ in several]
     confusion = np.zeros((4, 4), dtype=np.int64)
     for i, hidden in enumerate(made.regime.tolist()):
         candle = Candle(
@@ -104,11 +109,10 @@ def try_market(seed: int, bars: int, params: market.Params = market.PLANTED, cos
         distance = config.stop_atr * seen["atr_14_pct"] * close[i]
         ahead = [(open_[j], high[j], low[j], close[j]) for j in range(i + 1, i + 1 + config.max_holding_bars)]
         rows.append((hidden, observed, seen["volatility_30"], sides))
-        results.append(tuple(net_r(side, distance, ahead, costs, config.target_r) if side else 0.0 for side in sides))
-    return Trials(
-        np.array([r[0] for r in rows]), np.array([r[1] for r in rows]), np.array([r[2] for r in rows]),
-        np.array([r[3] for r in rows]), np.array(results), confusion,
-    )
+        for costs, rewards in zip(several, results, strict=True):
+            rewards.append(tuple(net_r(s, distance, ahead, costs, config.target_r) if s else 0.0 for s in sides))
+    hidden_N, observed_N, volatility_N, sides_N = (np.array([r[i] for r in rows]) for i in range(4))
+    return [Trials(hidden_N, observed_N, volatility_N, sides_N, np.array(r), confusion) for r in results]
 
 
 def net_r(

@@ -11,7 +11,7 @@ from rich.text import Text
 from schemas.codec import Codec
 from schemas.events import EquityMarked
 from schemas.refused import Refused
-from streams.books import ALPHA, MIN_BARS, Paired, paired
+from streams.books import ALPHA, BASELINE, MIN_BARS, Paired, paired
 from streams.cli.options import data_console, json_option, print_json, settings_options
 from streams.cli.reading import find_topic, reading
 from streams.log import LogReader
@@ -53,17 +53,19 @@ def command(settings: Settings, symbol: str | None, as_json: bool) -> None:
 def table(pairs: list[Paired]) -> Table:
     """A row a pair: difference and interval first, then what each book made."""
     shown = Table(
+        box=None, pad_edge=False,
         title=f"Learner minus baseline, basis points of equity a bar [{1 - ALPHA:.0%} interval at every n]",
         caption=f"{utc(min(p.first_ms for p in pairs))} to {utc(max(p.last_ms for p in pairs))}. Each interval holds "
                 f"for its pair alone; none below {MIN_BARS} bars.")
-    for name in ("symbol", "book", "against"):
+    for name in ("symbol", "book", "baseline"):
         shown.add_column(name)
     for name in ("bars (differing)", "mean difference", "", "total return", "mean R of n outcomes"):
         shown.add_column(name, justify="right")
     for p in pairs:
         interval = "" if p.low_bps is None else f" [{p.low_bps:+.2f} {p.high_bps:+.2f}]"
         shown.add_row(
-            p.symbol, p.book_id, p.baseline, f"{p.n} ({p.differing})", Text(f"{p.mean_bps:+.2f}{interval}"),
+            p.symbol, p.book_id, p.baseline.removeprefix(BASELINE), f"{p.n} ({p.differing})",
+            Text(f"{p.mean_bps:+.2f}{interval}"),
             Text(p.verdict, style=_COLOURS[p.verdict]), f"{p.total_pct:+.1f}% / {p.baseline_total_pct:+.1f}%",
             f"{_outcomes(p.mean_r, p.outcomes)} / {_outcomes(p.baseline_mean_r, p.baseline_outcomes)}",
         )

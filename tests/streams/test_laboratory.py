@@ -11,6 +11,7 @@ from agents.algorithms import fills, market
 from agents.features import Features as FeaturesAgent
 from agents.paper_execution import PaperExecutionAgent
 from agents.paper_execution.layout import PaperConfig
+from benchmarks.candle_outcomes import run_seed
 from schemas.events import STRATEGY_SYMBOLS, Decision, Event, Features, TradeClosed
 from streams.driver import Driver, ObjectCodec
 from streams.ingest.publish import instruments
@@ -165,3 +166,22 @@ def test_nothing_pays_in_the_fair_walk() -> None:
             assert paid["d"] < -0.05
             free_of_costs = other("fair", free).report["by_hidden_regime"][label][strategy]
             assert abs(free_of_costs["d"]) < 4 * free_of_costs["d_error"], (label, strategy)
+
+
+@pytest.mark.parametrize("name", ["planted", "reversed"])
+def test_the_learner_finds_either_map_and_claims_its_edge(name: str) -> None:
+    """Three markets each, the agent on candle-true outcomes; benchmarks/README.md holds the figures over many."""
+    table = small() if name == "planted" else other(name)
+    for seed in (1, 2, 3):
+        run = run_seed(seed, market.MARKETS[name], {"full": COSTS}, 3_000, table)["full"]
+        assert run["gains"][-1] >= 0.8
+        assert run["claims_at_end"]
+        assert 100 <= run["first_claim"] < 2_500
+
+
+@pytest.mark.parametrize("costs", [COSTS, fills.Costs(0.0, 0.0, 0.0)], ids=["costs", "no costs"])
+def test_the_learner_claims_nothing_on_a_fair_walk(costs: fills.Costs) -> None:
+    for seed in (1, 2, 3):
+        run = run_seed(seed, market.FAIR, {"null": costs}, 2_000, None)["null"]
+        assert run["first_claim"] is None
+        assert abs(run["mean_r"]) < 0.1
