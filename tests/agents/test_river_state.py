@@ -11,7 +11,14 @@ from hypothesis import strategies as st
 from river import drift, stats
 
 from agents.algorithms import river_state
-from agents.algorithms.river_state import Moments, RiverChanged, adwin_update, moments_update, quantile_update
+from agents.algorithms.river_state import (
+    Moments,
+    RiverChanged,
+    adwin_update,
+    moments_update,
+    quantile_update,
+    together,
+)
 
 NUMBERS = st.lists(st.floats(-1e3, 1e3), min_size=1, max_size=60)
 
@@ -23,6 +30,21 @@ def test_variance_goes_on(xs: list[float]) -> None:
         whole.update(x)
         frozen = moments_update(frozen, x)
         assert (frozen.n, frozen.mean, frozen.variance) == (whole.mean.n, whole.mean.get(), whole.get())
+
+
+@given(st.lists(NUMBERS, max_size=4))
+def test_parts_together_are_the_moments_of_all(parts: list[list[float]]) -> None:
+    frozen = []
+    for xs in [*parts, []]:
+        moments = Moments()
+        for x in xs:
+            moments = moments_update(moments, x)
+        frozen.append(moments)
+    whole, every = together(frozen), np.array([x for xs in parts for x in xs])
+    assert whole.n == len(every)
+    if len(every):
+        assert whole.mean == pytest.approx(every.mean(), rel=1e-9, abs=1e-9)
+        assert whole.squares == pytest.approx(((every - every.mean()) ** 2).sum(), rel=1e-9, abs=1e-6)
 
 
 @given(NUMBERS, st.sampled_from([1 / 3, 2 / 3]))

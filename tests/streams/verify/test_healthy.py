@@ -9,14 +9,16 @@ from math import exp
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from agents.roster import ROSTER
 from schemas.catalogue import AGENTS
+from schemas.events import Event, Experience, PolicyRecord
 from streams.log import Record
 from streams.verify.candles import gaussian_walk
 from streams.verify.cells import KINDS, exit_code
 from streams.verify.evidence import Since
-from streams.verify.planted.stage import Stage, at, made, red, stage, states
+from streams.verify.planted.stage import CODEC, Stage, at, made, red, stage, states
 from streams.verify.view import MemoryLog
 
 
@@ -31,6 +33,40 @@ def test_an_honest_run_passes(healthy: Stage) -> None:
                 for a in ROSTER for k in KINDS}
     assert states(report) == expected
     assert report.exit_code == 0
+
+
+def test_the_smallest_edge_that_could_have_shown_is_said_of_each_learner(healthy: Stage) -> None:
+    """Held against the last policy here; verify itself reckons it from the outcomes."""
+    cell = at(healthy.judge(), "q_learning", "LEARNS")
+    last = CODEC.decode("policy.ledger", healthy.log.records["policy.ledger"][0][-1].value)
+    assert isinstance(last, PolicyRecord)
+    assert last.edge is not None
+    assert cell.figures["edge_outcomes:MADE"] == last.edge.n == last.outcomes
+    assert cell.figures["edge_smallest_r:MADE"] == last.edge.smallest_r
+    assert f"MADE {last.edge.smallest_r:.3f} R in {last.edge.n}" in cell.why
+
+
+def test_before_a_hundred_outcomes_nothing_is_evaluated_and_it_says_so() -> None:
+    cell = at(stage(bars=500).judge(), "q_learning", "LEARNS")
+    assert cell.state == "PASS"
+    assert "no edge evaluated, 100 outcomes are needed" in cell.why
+
+
+def test_an_outcome_that_the_learner_refused_is_not_asked_of_its_claim() -> None:
+    seen: list[str] = []
+
+    def absurd(topic: str, event: Event) -> Event:
+        if isinstance(event, Experience) and event.learnable:
+            seen.append(event.decision_id)
+            return replace(event, reward_r=1000.0) if len(seen) == 50 else event
+        return event
+
+    run = stage(tamper=absurd)
+    for dead in run.driver.log["learning.experience.dlq"]:  # the driver keeps dead letters to itself
+        run.log.append("learning.experience.dlq", 0, dead.key, dead.value, dead.headers, run.log.now_ms)
+    cell = at(run.judge(), "q_learning", "LEARNS")
+    assert cell.state == "PASS", cell
+    assert cell.figures["edge_outcomes:MADE"] == len(seen) - 1
 
 
 def test_every_pass_names_the_record_that_shows_it_and_its_age(healthy: Stage) -> None:
