@@ -136,16 +136,16 @@ class PartitionFold:
             return record.source
         if self.io.direct:
             return Source(self.io.input_topic, self.partition, record.offset)
-        topic, partition = header(record.headers, SOURCE_TOPIC), header(record.headers, SOURCE_PARTITION)
-        owner = header(record.headers, OWNER) or ""
-        if topic is None or partition is None:
-            self.counters.repeated += 1
+        topic, partition = header(record.headers, SOURCE_TOPIC), _number(record, SOURCE_PARTITION)
+        offset, fence = _number(record, SOURCE_OFFSET), header(record.headers, FENCE) is not None
+        if topic is None or topic not in self.io.reads or partition is None or (offset is None and not fence):
+            self.counters.refused += 1  # no relay of ours wrote it: it stays in the inbox, where everybody can see it
             return None
-        if header(record.headers, FENCE) is not None:
-            _, last = self.fences.get((topic, int(partition)), ("", -1))
-            self.fences[topic, int(partition)] = (owner, last)
+        if fence or offset is None:
+            _, last = self.fences.get((topic, partition), ("", -1))
+            self.fences[topic, partition] = (header(record.headers, OWNER) or "", last)
             return None
-        return Source(topic, int(partition), int(header(record.headers, SOURCE_OFFSET) or -1))
+        return Source(topic, partition, offset)
 
     def _fresh(self, record: Incoming, source: Source) -> bool:
         """Whether the record is beyond the last one taken of its source partition, and not a repeated output.
@@ -341,6 +341,11 @@ class PartitionFold:
                           f"at {self.io.input_topic}-{self.partition}@{head.input_offset}")
 
 
+
+def _number(record: Incoming, name: str) -> int | None:
+    """A header that holds digits; None for anything else."""
+    text = header(record.headers, name)
+    return int(text) if text is not None and text.isascii() and text.isdigit() else None
 
 
 class OtherFormat(Exception):

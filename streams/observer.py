@@ -27,7 +27,7 @@ WATCHED = (
     "learning.orphan", "learning.drift.detected", "rl.q_learning.updated", "policy.ledger",
 )
 TOLD_LATER = 20
-_DECODED = frozenset({"execution.trade.closed", "decision.outcome", "policy.applied", "execution.equity.marked"})
+_DECODED = frozenset({"execution.trade.closed", "decision.outcome", "policy.applied"})
 
 
 @dataclass(slots=True)
@@ -51,7 +51,7 @@ class Seen:
         outcomes: decisions by status and reason.
         changed_trades: by symbol, the newest trades that a policy led to; of the oldest of them, what followed is on
             the log too.
-        marks: newest equity mark of each symbol.
+        first_marks, marks: first and newest equity mark of each symbol.
     """
 
     topics: dict[str, TopicSeen] = field(default_factory=lambda: {name: TopicSeen() for name in WATCHED})
@@ -85,6 +85,7 @@ class Observer:
     def __init__(self, settings: Settings) -> None:
         self.seen = Seen()
         self._settings = settings
+        self._marks = settings.topic("execution.equity.marked")
         self._prefix = len(settings.topic(""))
         self._codec = Codec()
         self._stop = threading.Event()
@@ -116,14 +117,23 @@ class Observer:
             time.sleep(0.05)
 
     def _run(self) -> None:
+        begun: set[bytes | None] = set()  # symbols whose first mark was read
         while not self._stop.is_set():
+            marks: dict[bytes | None, Message] = {}
             for message in self._consumer.consume(2000, timeout=0.1):
                 error = message.error()
                 if error is None:
                     self._take(message)
+                    if message.topic() == self._marks:
+                        if message.key() not in begun:
+                            begun.add(message.key())
+                            self._read("execution.equity.marked", message)
+                        marks[message.key()] = message
                 elif error.code() not in (KafkaError._PARTITION_EOF, KafkaError._ALL_BROKERS_DOWN,
                                           KafkaError._TRANSPORT):
                     self.seen.dead[f"observer: {error.name()}"] += 1
+            for message in marks.values():  # one a bar and symbol, of which the newest is enough
+                self._read("execution.equity.marked", message)
 
     def _take(self, message: Message) -> None:
         topic = str(message.topic())[self._prefix:]
@@ -142,10 +152,13 @@ class Observer:
             if self.seen.versions_first_s is None:
                 self.seen.versions_first_s = time.monotonic()
         elif topic in _DECODED:
-            try:
-                self._count(self._codec.decode(topic, message.value()))
-            except Refused:
-                self.seen.dead[f"{topic} unreadable"] += 1
+            self._read(topic, message)
+
+    def _read(self, topic: str, message: Message) -> None:
+        try:
+            self._count(self._codec.decode(topic, message.value()))
+        except Refused:
+            self.seen.dead[f"{topic} unreadable"] += 1
 
     def _count(self, event: object) -> None:
         seen = self.seen

@@ -120,6 +120,7 @@ class Evidence:
         self.stored = {name: self._stored(AGENTS[name]) for name in roster}
         self._horizon = {(t, p): log.bounds(t, p)[1] for name in roster for t in AGENTS[name].writes
                          for p in self.topics.get(t, ())}
+        self._ends: dict[Place, int] = {}
         self._published: dict[str, dict[str, tuple[bytes, str]]] = {}
         self._events: dict[str, list[tuple[Record, Event]]] = {}
         self.conflicts: list[str] = []
@@ -138,6 +139,12 @@ class Evidence:
     def reached(self, record: Record) -> bool:
         """Whether an output was there when the reading began."""
         return record.offset < self._horizon.get((record.topic, record.partition), 0)
+
+    def reaches(self, topic: str, partition: int, offset: int) -> bool:
+        """Whether a partition has come to an offset; the broker is asked only where it had not when last asked."""
+        if self._ends.get((topic, partition), 0) <= offset:
+            self._ends[topic, partition] = self.log.bounds(topic, partition)[1]
+        return offset < self._ends[topic, partition]
 
     def records(self, topic: str, start: Mapping[int, int] | None = None) -> Iterator[Record]:
         """Records of a topic; none where the topic is not there."""

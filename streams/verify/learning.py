@@ -171,7 +171,7 @@ def _stray(evidence: Evidence, updates: list[Update], done: dict[int, Refolded])
         assert p is not None
         headers = dict(u.record.headers)
         there = p.input_topic in evidence.topics and p.input_partition in evidence.topics[p.input_topic]
-        if not there or p.to_offset >= evidence.log.bounds(p.input_topic, p.input_partition)[1]:
+        if not there or not evidence.reaches(p.input_topic, p.input_partition, p.to_offset):
             return u  # it names input that is not there
         upto = done[p.input_partition].fold.offset if p.input_partition in done else -1
         # Above the stored state a running agent may have published already; the next state will speak of it.

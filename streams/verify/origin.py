@@ -17,6 +17,7 @@ from streams.records import ERROR, header
 from streams.verify.candles import FEED, Candles
 from streams.verify.cells import Cell, cell
 from streams.verify.evidence import Evidence
+from streams.verify.labels import Labels
 from streams.verify.paper import PAPER
 from streams.verify.shown import Drawn, drawn, partner_of
 from streams.verify.trades import bars_of, costs_of, wrong
@@ -71,14 +72,20 @@ class Origins:
             if wrong is not None:
                 return cell("FAIL", *wrong, evidence.now_ms)
         for topic in io.writes:
-            for record, event in evidence.stream(topic):
-                if not evidence.covers(record) or not hasattr(event, "origin") or isinstance(event, Orphan):
-                    continue  # an orphan may be of a symbol that nobody has candles of; nothing is learned from it
-                why = self._mismatch(event)
-                if why is not None:
-                    sample.first(record, event)
-                    return cell("FAIL", why, record, evidence.now_ms)
-                sample.take(record, event)
+            labels = Labels(topic)
+            for record in evidence.records(topic):
+                if not evidence.covers(record):
+                    continue
+                if not labels.known(record):
+                    event: Any = evidence.decoded(record)
+                    if not hasattr(event, "origin") or isinstance(event, Orphan):
+                        continue  # an orphan may be of a symbol that nobody has candles of; nothing is learned from it
+                    why = self._mismatch(event)
+                    if why is not None:
+                        sample.first(record)
+                        return cell("FAIL", why, record, evidence.now_ms)
+                    labels.learn(record, event)
+                sample.take(record)
                 n, last = n + 1, later(last, record)
         if last is None:
             return cell("NOT PROVEN", f"nothing written to {', '.join(io.writes)}")
@@ -87,7 +94,7 @@ class Origins:
     def _shown(self, io: AgentIO, found: Cell, sample: Drawn) -> Iterator[list[Record | None]]:
         """Drawn outputs, or trades and rewards where the agent writes them, each with what it is held against."""
         evidence, first = self._evidence, {r.place for r in found.records}
-        rows: list[tuple[Record, Any]] = sample.kept
+        rows: list[tuple[Record, Any]] = [(r, e) for r in sample.kept for e in [evidence.decoded(r)] if e is not None]
         if TRADES in io.writes or REWARDS in io.writes:
             topic = TRADES if TRADES in io.writes else REWARDS
             every = [(r, e) for r, e in evidence.events(topic) if evidence.covers(r)]

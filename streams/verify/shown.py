@@ -17,7 +17,7 @@ from random import Random
 from typing import TYPE_CHECKING, TypeVar
 
 from schemas.catalogue import AgentIO
-from schemas.events import Decision, Event, PolicyApplied, PolicyRecord, TradeClosed
+from schemas.events import Decision, PolicyApplied, PolicyRecord, TradeClosed
 from streams.log import Record
 from streams.verify.cells import MAX_RECORDS, Cell
 from streams.verify.evidence import Evidence
@@ -99,16 +99,16 @@ class Drawn:
 
     def __init__(self, n: int, random: Random) -> None:
         self.n, self.random, self.seen = n, random, 0
-        self.kept: list[tuple[Record, Event]] = []
+        self.kept: list[Record] = []
 
-    def take(self, record: Record, event: Event) -> None:
+    def take(self, record: Record) -> None:
         """One more of the stream."""
         self.seen += 1
         if len(self.kept) < self.n:
-            self.kept.append((record, event))
+            self.kept.append(record)
         elif (at := self.random.randrange(self.seen)) < self.n:
-            self.kept[at] = record, event
+            self.kept[at] = record
 
-    def first(self, record: Record, event: Event) -> None:
+    def first(self, record: Record) -> None:
         """One that must be shown, before all others."""
-        self.kept.insert(0, (record, event))
+        self.kept.insert(0, record)

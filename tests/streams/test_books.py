@@ -99,7 +99,7 @@ def test_a_book_that_comes_later_is_paired_from_then_on_and_one_that_lost_all_st
 
 def test_every_baseline_of_a_run_is_there_and_the_returns_are_those_of_the_books() -> None:
     """The whole roster on the made market, from its log."""
-    from tests.streams.verify.staged import CODEC, stage
+    from streams.verify.planted.stage import CODEC, stage
 
     log = stage(bars=700).log
     marks = [CODEC.decode("execution.equity.marked", r.value) for r in log.read("execution.equity.marked")]

@@ -202,6 +202,20 @@ def test_outputs_of_a_writer_count_apart_in_each_partition_of_their_topic() -> N
     assert count(again, "LATER") == 1
 
 
+@pytest.mark.parametrize("forged", [
+    (r.SOURCE_PARTITION, b"x"), (r.SOURCE_PARTITION, b"-1"), (r.SOURCE_OFFSET, b"-1x"), (r.SOURCE_OFFSET, b""),
+    (r.SOURCE_OFFSET, "\u00b2".encode()), (r.SOURCE_TOPIC, b"nowhere"), (r.SOURCE_TOPIC, b"\xff"), None,
+])
+def test_what_no_relay_wrote_is_passed_over(forged: tuple[str, bytes] | None) -> None:
+    """Anybody may write to an inbox; nothing that stands there may stop the fold."""
+    fold = fresh()
+    record = outcome_record(1, "A", 3)
+    assert fold.apply(record._replace(headers=() if forged is None else (*record.headers, forged))) == []
+    assert (fold.counters.applied, fold.counters.refused) == (0, 1)
+    fold.apply(outcome_record(2, "A", 3))
+    assert fold.counters.applied == 1
+
+
 def test_a_refusal_leaves_the_state_and_keeps_the_bytes() -> None:
     fold = fresh()
     record = outcome_record(1, "REFUSED", 3)
