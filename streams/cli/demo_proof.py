@@ -58,8 +58,7 @@ def prove(settings: Settings, sample_seed: int) -> dict[str, Any]:
 
 def red(report: Report) -> list[str]:
     """Cells and controls that are red, by name."""
-    return [f"{row.agent} {kind}" for row in report.rows for kind, c in row.cells.items() if c.state in RED] + [
-        f"control {v.symbol}" for v in report.controls if v.cell.state in RED]
+    return [f"{whose} {which}" for whose, which, c in report.every if c.state in RED]
 
 
 def show_proof(console: Console, proof: dict[str, Any]) -> None:

@@ -15,6 +15,7 @@ from rich.text import Text
 from schemas.catalogue import AGENTS, built_agents
 from schemas.codec import Codec
 from schemas.events import BookMark, EquityMarked
+from streams.books import Paired, paired
 from streams.cli.demo_proof import show_proof
 from streams.log import LogReader
 from streams.observer import Seen
@@ -30,6 +31,8 @@ EVIDENCE: dict[str, tuple[str, ...]] = {
 }
 """Topics whose newest record shows that an agent worked."""
 LEARNER_BOOK = "q_learning"
+SHOWN_BASELINES = ("baseline:neutral", "baseline:random", "baseline:buy_and_hold")
+MARKS = "execution.equity.marked"
 RATE_SAMPLES = 12  # views, four a second: rates of about three seconds
 
 
@@ -114,6 +117,7 @@ def summary(settings: Settings, seen: Seen, result: dict[str, Any], symbols: Col
         "dead_letters": dict(seen.dead),
         "books": [book for symbol in sorted(set(symbols) & set(seen.marks))
                   for book in _books(seen.first_marks[symbol], seen.marks[symbol])],
+        "paired": [p.as_dict() for p in _paired(settings, symbols)],
         "seconds": {k: result.get(k) for k in ("broker_up_s", "first_policy_s", "run_s", "total_s")},
         "candles_per_s": round(seen.records("market.candles") / max(result["run_s"], 1e-9)),
         "story": _story(settings, seen, symbols),
@@ -132,6 +136,14 @@ def _books(first: EquityMarked, last: EquityMarked) -> list[dict[str, Any]]:
         }
         for b in last.books
     ]
+
+
+def _paired(settings: Settings, symbols: Collection[str]) -> list[Paired]:
+    """The learner's book minus each baseline of the real symbols, bar by bar."""
+    keys, codec = {symbol.encode() for symbol in symbols}, Codec()
+    with LogReader(settings) as log:
+        marks = (codec.decode(MARKS, r.value) for r in log.read(MARKS) if r.key in keys)
+        return paired(m for m in marks if isinstance(m, EquityMarked))
 
 
 def _start_equity(start: dict[str, BookMark], book: BookMark) -> float:
@@ -205,13 +217,23 @@ def _symbol(report: dict[str, Any]) -> str:
 
 
 def _result_table(report: dict[str, Any]) -> Table:
-    table = Table(title="Result after all costs, paper money", title_justify="left")
-    for name in ("symbol", "book", "outcomes", "trades", "mean R", "return", "drawdown"):
+    table = Table(title="Result after all costs, paper money; the learner minus each book, bar by bar on the same "
+                        "candles", title_justify="left")
+    for name in ("symbol", "book", "n", "trades", "mean R", "return", "learner - book"):
         text = name in ("symbol", "book")
-        table.add_column(name, justify="left" if text else "right", no_wrap=text)
+        table.add_column(name, justify="left" if text else "right", no_wrap=True)
+    minus = {(p["symbol"], p["baseline"]): p for p in report["paired"]}
     for b in report["books"]:
-        if b["book"] in (LEARNER_BOOK, "baseline:buy_and_hold", "baseline:random"):
+        if b["book"] == LEARNER_BOOK or b["book"] in SHOWN_BASELINES:
             mean = "-" if b["mean_r"] is None else f"{b['mean_r']:+.3f}"
-            table.add_row(b["symbol"], b["book"].removeprefix("baseline:"), f"{b['outcomes']:,}",
-                          f"{b['trades']:,}", mean, f"{b['return']:+.2%}", f"{b['max_drawdown_now']:.2%}")
+            table.add_row(b["symbol"], b["book"].removeprefix("baseline:"), f"{b['outcomes']:,}", f"{b['trades']:,}",
+                          mean, f"{b['return']:+.1%}", _difference(minus.get((b["symbol"], b["book"]))))
+    table.caption = "n: outcomes. Last column: basis points a bar and its 99 % interval, whenever one looks."
     return table
+
+
+def _difference(pair: dict[str, Any] | None) -> str:
+    if pair is None:
+        return ""
+    interval = "" if pair["low_bps"] is None else f" [{pair['low_bps']:+.2f} {pair['high_bps']:+.2f}]"
+    return f"{pair['mean_bps']:+.2f}{interval}"

@@ -105,8 +105,13 @@ class Report:
     @property
     def exit_code(self) -> int:
         """0: all that is built is PASS, IDLE or NOT APPLICABLE; 1: a FAIL or STALE; 3: a NOT PROVEN or EXPIRED."""
-        return exit_code([*(c.state for row in self.rows for c in row.cells.values()),
-                          *(v.cell.state for v in self.controls)])
+        return exit_code(c.state for _, _, c in self.every)
+
+    @property
+    def every(self) -> list[tuple[str, str, Cell]]:
+        """All cells with whose and which they are: `q_learning`, `LEARNS`; of the controls `control:KXQ`, `FAIR`."""
+        return [*((row.agent, kind, c) for row in self.rows for kind, c in row.cells.items()),
+                *((f"control:{v.symbol}", v.kind, v.cell) for v in self.controls)]
 
     def as_dict(self) -> dict[str, Any]:
         """The report as JSON takes it; schema `quantum.verify/1`."""

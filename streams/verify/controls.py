@@ -54,7 +54,8 @@ def judge_controls(evidence: Evidence) -> tuple[Verdict, ...]:
     seen = _look(evidence, {c.symbol for _, key in keys.values() for c in key.controls})
     alpha = FALSE_RED / sum(len(key.controls) for _, key in keys.values())
     return tuple(
-        Verdict(control.symbol, control.kind, _judge(evidence, record, key, control, seen[control.symbol], alpha))
+        Verdict(control.symbol, control.kind,
+                _judge(evidence, record, key, control, seen[control.symbol], alpha).showing([record]))
         for record, key in keys.values() for control in key.controls
     )
 

@@ -24,7 +24,7 @@ from typing import Literal
 import msgspec
 
 from streams.log import Record
-from streams.verify.cells import Cell, Kind, Report, State
+from streams.verify.cells import Cell, Report, State
 
 SCHEMA = "quantum.evidence/1"
 _HEAD = re.compile(rb'\{"schema":"quantum\.evidence/1","header":(\{.*\}),"sha256":"([0-9a-f]{64})","claims":\[')
@@ -48,10 +48,10 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 
 class Claim(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A cell."""
+    """A cell of an agent or, under `control:SYMBOL`, of a control."""
 
     agent: str
-    kind: Kind
+    kind: str
     state: State
     why: str
     place: str | None
@@ -122,7 +122,7 @@ def _framed(part: bytes | None) -> bytes:
     return pack(">i", -1) if part is None else pack(">i", len(part)) + part
 
 
-def claim_of(agent: str, kind: Kind, cell: Cell) -> Claim:
+def claim_of(agent: str, kind: str, cell: Cell) -> Claim:
     """A cell as a claim."""
     seen = [Seen(topic=r.topic, partition=r.partition, offset=r.offset, timestamp_ms=r.timestamp_ms,
                  sha256=record_digest(r)) for r in cell.records]
@@ -133,11 +133,10 @@ def claim_of(agent: str, kind: Kind, cell: Cell) -> Claim:
 def written(report: Report, cluster_id: str, topic_prefix: str) -> bytes:
     """A report as an evidence file."""
     lines: dict[str, tuple[bytes, str]] = {}
-    for row in report.rows:
-        for kind, cell in row.cells.items():
-            claim = claim_of(row.agent, kind, cell)
-            text = msgspec.json.encode(claim)
-            lines[claim.name] = text, sha256(text).hexdigest()
+    for agent, kind, cell in report.every:
+        claim = claim_of(agent, kind, cell)
+        text = msgspec.json.encode(claim)
+        lines[claim.name] = text, sha256(text).hexdigest()
     header = msgspec.json.encode(Header(
         cluster_id=cluster_id, topic_prefix=topic_prefix, at_ms=report.at_ms, sample=report.sample,
         sample_seed=report.sample_seed, since=report.since, exit_code=report.exit_code,

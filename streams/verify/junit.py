@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
+from itertools import groupby
+from operator import itemgetter
 from xml.etree import ElementTree as ET
 
-from streams.verify.cells import RED, Cell, Kind, Report, Row
+from streams.verify.cells import RED, Cell, Report
 
 _NOT_XML = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
@@ -18,26 +20,26 @@ _NOT_XML = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 def junit(report: Report) -> bytes:
     """The report as a JUnit XML document in UTF-8."""
     suites = ET.Element("testsuites", name="quantum verify")
-    for row in report.rows:
-        suites.append(_suite(row, report.at_ms))
+    for agent, cells in groupby(report.every, key=itemgetter(0)):
+        suites.append(_suite(agent, [(kind, cell) for _, kind, cell in cells], report.at_ms))
     for name in ("tests", "failures", "skipped", "errors"):
         suites.set(name, str(sum(int(s.get(name, "0")) for s in suites)))
     ET.indent(suites)
     return ET.tostring(suites, encoding="utf-8", xml_declaration=True)
 
 
-def _suite(row: Row, at_ms: int) -> ET.Element:
-    states = [c.state for c in row.cells.values()]
+def _suite(agent: str, cells: list[tuple[str, Cell]], at_ms: int) -> ET.Element:
+    states = [c.state for _, c in cells]
     red = sum(s in RED for s in states)
     when = datetime.fromtimestamp(at_ms / 1000, UTC).replace(tzinfo=None).isoformat(timespec="seconds")
-    suite = ET.Element("testsuite", name=row.agent, tests=str(len(states)), failures=str(red), errors="0",
+    suite = ET.Element("testsuite", name=agent, tests=str(len(states)), failures=str(red), errors="0",
                        skipped=str(len(states) - red - states.count("PASS")), timestamp=when, time="0")
-    for kind, cell in row.cells.items():
-        suite.append(_case(row.agent, kind, cell))
+    for kind, cell in cells:
+        suite.append(_case(agent, kind, cell))
     return suite
 
 
-def _case(agent: str, kind: Kind, cell: Cell) -> ET.Element:
+def _case(agent: str, kind: str, cell: Cell) -> ET.Element:
     case = ET.Element("testcase", classname=f"quantum.verify.{agent}", name=kind, time="0")
     why = _plain(cell.why)
     where = "" if cell.place is None else f" [{_plain(cell.place)}]"

@@ -9,6 +9,7 @@ not have been held on.
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections.abc import Collection, Iterable, Mapping
 
 from schemas.events import Candle, Decision, Instrument, TradeClosed
@@ -20,7 +21,24 @@ DIGITS = 1e-5  # labels have six
 _COSTS = re.compile(r"paper:(\S+) fee_bps=(\S+) half_spread_bps=(\S+) slippage_bps=(\S+)")
 AT_OPEN = ("SIGNAL", "HALT")
 Costs = tuple[float, float, float]
-Bars = Mapping[tuple[str, int], Collection[Candle]]
+
+
+class Bars(dict[tuple[str, int], list[Candle]]):
+    """Candles by symbol and time, each under its open and its close; complete before it is asked for times."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._times: dict[str, list[int]] = {}
+
+    def times(self, symbol: str, first_ms: int, end_ms: int) -> list[int]:
+        """Times of a symbol from the first to before the end, ascending."""
+        if not self._times:
+            for name, ms in self:
+                self._times.setdefault(name, []).append(ms)
+            for times in self._times.values():
+                times.sort()
+        known = self._times.get(symbol, [])
+        return known[bisect_left(known, first_ms):bisect_left(known, end_ms)]
 
 
 def wrong(t: TradeClosed, decision: Decision | None, bars: Bars,
@@ -75,7 +93,7 @@ def _entered(t: TradeClosed, bars: Bars, costs: Costs) -> str | None:
 
 def _held(t: TradeClosed, bars: Bars) -> str | None:
     """Whether an earlier bar reached its stop or target."""
-    for ms in sorted({ms for symbol, ms in bars if symbol == t.symbol and t.opened_ms <= ms < t.ts_ms}):
+    for ms in bars.times(t.symbol, t.opened_ms, t.ts_ms):
         for c in _opening(t, bars, ms):
             if c.ts_ms < t.ts_ms or (c.ts_ms == t.ts_ms and t.exit_reason in AT_OPEN):
                 for what, level in (("stop", t.stop_price), ("target", t.target_price)):

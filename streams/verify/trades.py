@@ -8,10 +8,9 @@ from math import isfinite
 from schemas.events import STRATEGY_SYMBOLS, Candle, Decision, Instrument, TradeClosed
 from streams.verify import paper
 from streams.verify.evidence import Evidence
-from streams.verify.paper import PAPER, RELATIVE, Costs
+from streams.verify.paper import PAPER, RELATIVE, Bars, Costs
 
 LONGEST = 1000  # bars of a position that are looked at one by one
-Bars = dict[tuple[str, int], list[Candle]]
 
 
 def bars_of(evidence: Evidence, trades: Iterable[TradeClosed], decisions: Mapping[str, Decision]) -> Bars:
@@ -23,7 +22,7 @@ def bars_of(evidence: Evidence, trades: Iterable[TradeClosed], decisions: Mappin
         if decision is not None:
             times = range(t.opened_ms, t.ts_ms, max(decision.interval_ms, 1))
             wanted |= {(t.symbol, ms) for ms in times[:LONGEST]}
-    bars: Bars = {}
+    bars = Bars()
     if wanted:
         for _, candle in evidence.stream("market.candles"):
             if isinstance(candle, Candle):
