@@ -91,7 +91,7 @@ class Observer:
         self._stop = threading.Event()
         self._consumer = Consumer({
             **settings.client(), "group.id": f"{settings.app_id}.observer", "enable.auto.commit": False,
-            "enable.partition.eof": False, "fetch.wait.max.ms": 200,
+            "enable.partition.eof": False, "fetch.wait.max.ms": 200, "fetch.min.bytes": 500_000,
         }, logger=LIBRDKAFKA)
         names = [*WATCHED, *(t.name for t in TOPICS.values() if t.built and t.name.endswith(".dlq"))]
         self._consumer.assign([

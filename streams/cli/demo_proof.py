@@ -7,14 +7,17 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import closing, contextmanager
+from dataclasses import replace
+from multiprocessing import get_context
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from schemas.catalogue import built_agents
+from schemas.catalogue import AGENTS, built_agents
 from streams.cli.agents import configured
 from streams.cli.reading import reading
 from streams.cli.verify import state_text
@@ -26,6 +29,7 @@ from streams.verify.judge import verify
 BUDGET = 12_000
 """Input records folded again for each agent: some seconds. `quantum verify` alone folds all."""
 SELF_TEST_S = 60.0
+OTHER_HALF = ("paper_execution", "experience")  # judged by a process of its own: about half of the work
 
 
 @contextmanager
@@ -45,15 +49,30 @@ def self_test() -> Iterator[subprocess.Popen[bytes]]:
 def prove(settings: Settings, sample_seed: int) -> dict[str, Any]:
     """Verify the demo's log, and the judge itself; as plain data."""
     with self_test() as testing:
-        roster = configured(settings, (), [agent.name for agent in built_agents()])
-        with reading(settings) as reader, closing(BrokerLog(settings, reader)) as log:
-            report = verify(log, roster, sample_seed=sample_seed, budget=BUDGET)
+        report = _judged(settings, sample_seed)
         try:
             out, _ = testing.communicate(timeout=SELF_TEST_S)
             tested = json.loads(out)
         except (subprocess.TimeoutExpired, ValueError) as exc:
             tested = {"error": f"{type(exc).__name__}: {exc}"}
     return {"report": report, "self_test": tested}
+
+
+def _judged(settings: Settings, sample_seed: int) -> Report:
+    """All agents, in two processes; the controls here."""
+    here, there = [[a.name for a in built_agents() if (a.name in OTHER_HALF) is other] for other in (False, True)]
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        other = pool.submit(judge, settings, there, sample_seed)
+        report = judge(settings, here, sample_seed, controls=True)
+        rows = {row.agent: row for row in (*report.rows, *other.result().rows)}
+    return replace(report, rows=tuple(rows[name] for name in AGENTS if name in rows))
+
+
+def judge(settings: Settings, names: list[str], sample_seed: int, controls: bool = False) -> Report:
+    """Some of the agents, and the controls where asked for."""
+    roster = configured(settings, (), [agent.name for agent in built_agents()])
+    with reading(settings) as reader, closing(BrokerLog(settings, reader)) as log:
+        return verify(log, roster, sample_seed=sample_seed, budget=BUDGET, only=names, controls=controls)
 
 
 def red(report: Report) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import secrets
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -14,13 +15,21 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from streams.cli.options import data_console, json_option, settings_options
+from schemas.catalogue import built_agents
+from streams.cli.agents import configured
+from streams.cli.options import data_console, json_option, progress_console, settings_options
 from streams.cli.reading import reading
+from streams.cli.recheck import judging
+from streams.cli.verify import COLOURS
 from streams.inspecting.shown import iso
 from streams.inspecting.standing import STATES, Overview, Standing, Watcher
 from streams.log import LogReader, NoBroker
 from streams.settings import Settings
+from streams.verify.cells import KINDS, State
+from streams.verify.judge import verify
 
+VERIFY_SAMPLE = 8
+VERIFY_BUDGET = 2_000  # input records folded again for each agent
 _COLOURS = {"RUNNING": "green", "IDLE": "green", "BEHIND": "yellow", "STOPPED": "yellow", "STALLED": "red",
             "NO EVIDENCE": "red", "NO TOPICS": "red", "NOT BUILT": "dim"}
 _EPILOG = "\b\nStates:\n" + "\n".join(f"  {name}: {text}" for name, text in STATES.items()) + """
@@ -36,7 +45,9 @@ With --json, one object (with --watch one a line):
     inputs: list of {topic, role: direct|source|inbox, lag, committed, end, per_s}
     outputs: list of {topic, records, per_s}, whoever wrote them
     evidence: null, or {topic, partition, offset, event, event_ts_ms, appended_ms, age_s}
-    heads: null, or {partitions, applied, repeated, refused, emitted} since genesis"""
+    heads: null, or {partitions, applied, repeated, refused, emitted} since genesis
+  verify: with --verify, {agent: {RUNS, RECEIVES, LEARNS, PERSISTS, APPLIED,
+    ORIGIN: state}}, else null"""
 
 
 @click.command("status", epilog=_EPILOG)
@@ -44,26 +55,53 @@ With --json, one object (with --watch one a line):
 @click.option("-i", "--interval", "interval_s", type=click.FloatRange(min=0.1), default=2.0, show_default=True,
               metavar="SECONDS", help="Time between the two looks at the offsets that rates come from.")
 @click.option("-c", "--count", type=click.IntRange(min=1), help="With --watch: stop after so many.")
+@click.option("--verify/--no-verify", "judged", default=None,
+              help="Show the states of quantum verify, from a small sample. Default: yes, but not with --watch.")
 @json_option
 @settings_options
-def command(settings: Settings, watch: bool, interval_s: float, count: int | None, as_json: bool) -> None:
+def command(settings: Settings, watch: bool, interval_s: float, count: int | None, judged: bool | None,
+            as_json: bool) -> None:
     """Show how every agent stands, by what the broker and the log say.
 
     Nothing here is asked of the agents themselves: lag and rates are committed offsets against end offsets, evidence
-    is the newest record that the agent wrote, counters come from the state on its changelog.
+    is the newest record that the agent wrote, counters come from the state on its changelog. The states of quantum
+    verify stand below, from a small sample; quantum verify says why, and folds everything again.
     """
     if count is not None and not watch:
         raise click.UsageError("--count goes with --watch")
+    if judged and watch:
+        raise click.UsageError("--verify reads the whole log and does not go with --watch")
+    cells = None if judged is False or watch else _cells(settings)
     with reading(settings) as log:
         overviews = _overviews(settings, log, interval_s, (count if watch else 1), watch)
         if as_json:
             for overview in overviews:
                 if isinstance(overview, Overview):
-                    click.echo(json.dumps(dataclasses.asdict(overview), indent=None if watch else 2))
+                    told = dataclasses.asdict(overview) | {"verify": cells}
+                    click.echo(json.dumps(told, indent=None if watch else 2))
                 else:
                     click.echo(f"quantum: {overview}", err=True)
         else:
             _draw(data_console(), overviews, watch)
+            if cells:
+                data_console().print(Text("\nquantum verify"), _verified(cells))
+
+
+def _cells(settings: Settings) -> dict[str, dict[str, State]]:
+    """States of every cell of the agents that are built, from a small sample."""
+    with progress_console().status("holding it against the log; --no-verify leaves that out"), judging(settings) as log:
+        roster = configured(settings, (), [agent.name for agent in built_agents()])
+        report = verify(log, roster, sample=VERIFY_SAMPLE, sample_seed=secrets.randbits(32), budget=VERIFY_BUDGET,
+                        only=list(roster),
+                        controls=False)
+    return {row.agent: {kind: c.state for kind, c in row.cells.items()} for row in report.rows}
+
+
+def _verified(cells: dict[str, dict[str, State]]) -> Table:
+    table = Table("agent", *KINDS, box=None, pad_edge=False)
+    for agent, states in cells.items():
+        table.add_row(agent, *(Text(state, style=COLOURS[state]) for state in states.values()))
+    return table
 
 
 def _overviews(settings: Settings, log: LogReader, interval_s: float, count: int | None,

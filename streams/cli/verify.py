@@ -25,7 +25,7 @@ from streams.verify.judge import SAMPLE, verify
 from streams.verify.junit import junit as as_junit
 
 _FILE = click.Path(path_type=Path, dir_okay=False)
-_COLOURS = {"PASS": "green", "FAIL": "red", "STALE": "red", "IDLE": "green", "NOT PROVEN": "yellow",
+COLOURS = {"PASS": "green", "FAIL": "red", "STALE": "red", "IDLE": "green", "NOT PROVEN": "yellow",
             "EXPIRED": "yellow", "NOT BUILT": "dim", "NOT APPLICABLE": "dim"}
 _SILENT = ("NOT BUILT", "NOT APPLICABLE")
 _EPILOG = "\b\nStates:\n" + "\n".join(f"  {name}: {text}" for name, text in STATES.items()) + """
@@ -130,7 +130,7 @@ def show(console: Console, report: Report) -> None:
 
 def state_text(cell: Cell, short: bool = False) -> Text:
     """The state in its colour; short: for narrow tables."""
-    return Text("n/a" if short and cell.state == "NOT APPLICABLE" else cell.state, style=_COLOURS[cell.state])
+    return Text("n/a" if short and cell.state == "NOT APPLICABLE" else cell.state, style=COLOURS[cell.state])
 
 
 def _sentences(row: Row) -> list[Text]:

@@ -32,7 +32,7 @@ SAMPLE = 20
 def verify(log: Log, roster: Mapping[str, Agent[Any]], *, sample: int = SAMPLE, sample_seed: int = 0,
            since: Since | None = None, patience_s: float = PATIENCE_S, fresh_s: float = FRESH_S, budget: int = BUDGET,
            codec: Codec | None = None, identities: Mapping[str, Identity] | None = None,
-           only: Collection[str] | None = None) -> Report:
+           only: Collection[str] | None = None, controls: bool = True) -> Report:
     """Judge every agent of the catalogue by the log.
 
     Args:
@@ -47,13 +47,14 @@ def verify(log: Log, roster: Mapping[str, Agent[Any]], *, sample: int = SAMPLE, 
         codec: Avro codec.
         identities: what the agents stamp on policies; None: what the roster's would.
         only: agents to judge; None: all. The others are read all the same where these rest on them.
+        controls: whether to judge the controls whose key is on the log.
 
     Raises:
         NoBroker: the log cannot be reached.
     """
     with _uncollected():
         return _judge(Evidence(log, roster, codec or Codec(), since, identities), roster, sample, sample_seed, since,
-                      patience_s, fresh_s, budget, only)
+                      patience_s, fresh_s, budget, only, controls)
 
 
 @contextmanager
@@ -69,7 +70,7 @@ def _uncollected() -> Iterator[None]:
 
 
 def _judge(evidence: Evidence, roster: Mapping[str, Agent[Any]], sample: int, sample_seed: int, since: Since | None,
-           patience_s: float, fresh_s: float, budget: int, only: Collection[str] | None) -> Report:
+           patience_s: float, fresh_s: float, budget: int, only: Collection[str] | None, controls: bool) -> Report:
     origins, sources = Origins(evidence, sample_seed), Sources(evidence)
     random = Random(sample_seed)
     rows = []
@@ -86,7 +87,7 @@ def _judge(evidence: Evidence, roster: Mapping[str, Agent[Any]], sample: int, sa
             rows.append(Row(io.name, _cells(evidence, io, origins, sources, sample, random, sample_seed, patience_s,
                                             fresh_s, budget)))
     return Report(evidence.now_ms, sample, sample_seed, None if since is None else since.text, tuple(rows),
-                  judge_controls(evidence) if only is None else ())
+                  judge_controls(evidence) if controls else ())
 
 
 def _cells(evidence: Evidence, io: AgentIO, origins: Origins, sources: Sources, sample: int, random: Random,

@@ -34,8 +34,23 @@ def commit(settings, agent, **at):
 
 
 def status(settings, capsys, *args):
-    assert main(["status", "--json", "--interval", "0.3", *args, *flags(settings)]) == Exit.GOOD
+    assert main(["status", "--json", "--interval", "0.3", "--no-verify", *args, *flags(settings)]) == Exit.GOOD
     return json.loads(capsys.readouterr().out)
+
+
+def test_shows_the_cells_of_verify(settings, capsys):
+    overview = status(settings, capsys, "--verify")
+    assert set(overview["verify"]) == {name for name, io in AGENTS.items() if io.built}
+    assert overview["verify"]["q_learning"]["RUNS"] == "IDLE"
+    assert status(settings, capsys)["verify"] is None
+    assert main(["status", "--interval", "0.3", *flags(settings)]) == Exit.GOOD
+    shown = capsys.readouterr().out
+    assert "quantum verify" in shown
+    assert "PERSISTS" in shown
+
+
+def test_verify_does_not_go_with_watch():
+    assert main(["status", "--watch", "--verify", "--broker", "127.0.0.1:1"]) == Exit.USAGE
 
 
 def one(overview, agent="features"):
