@@ -1,9 +1,9 @@
 """The inbox relay: copies source records as bytes into one ordered inbox, re-keyed by scope.
 
 It lives in its agent's app and consumer group. When it takes source partitions over, it first appends a fence with its
-owner id to every inbox partition; the fold takes a source partition's records only from the owner of the latest fence,
-so a relay that was frozen and wakes up does no harm, and repeats are dropped by their source offset. A source offset is
-committed once its copies are acknowledged. Nothing is decoded here.
+owner id to every inbox partition, for people to see who copied what. The fold takes the first copy of each source
+offset, in order, whoever made it: so a relay that was frozen and wakes up does no harm (docs/decisions/0024). A source
+offset is committed once its copies are acknowledged. Nothing is decoded here.
 """
 
 from __future__ import annotations

@@ -8,9 +8,9 @@ often one looks; too few outcomes are NOT PROVEN.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from math import isclose, sqrt
+from math import inf, isclose, isfinite, sqrt
 
 from agents.algorithms import market
 from agents.algorithms.sequential import mean_interval, mixture_rho
@@ -23,9 +23,11 @@ from streams.verify.evidence import Evidence
 REVEAL = "control.reveal"
 NEEDED = 3_000
 """Outcomes after which the gain is judged; 400 of 400 seeds had .8 by then (docs/decisions/0062)."""
+LEARNING = 1_000
+"""First outcomes, of which nobody is asked to have earned anything: a learner begins blind."""
 GOOD_GAIN = 0.8
 FALSE_RED = 0.001  # of a run, all its controls together
-V_OPT = 1_500.0  # outcomes at which the limits are tightest: between the first few hundred and NEEDED
+V_OPT = 1_500.0  # outcomes at which the limits are tightest
 
 
 @dataclass
@@ -93,9 +95,10 @@ def _judge(evidence: Evidence, record: Record, key: ControlReveal, control: Cont
         return cell("FAIL", wrong, record, evidence.now_ms)
     n = len(seen.rewards)
     mean = sum(seen.rewards) / n if n else 0.0
-    sd = sqrt(sum((r - mean) ** 2 for r in seen.rewards) / n) if n else 0.0
-    low, high = mean_interval(n, mean, sd, mixture_rho(V_OPT, 2 * alpha), 2 * alpha)  # each limit has one side
-    figures = {"outcomes": n, "needed": NEEDED, "mean_r": mean, "low_r": low, "high_r": high}
+    low, _ = limits(seen.rewards, alpha)
+    _, high = limits(seen.rewards[LEARNING:], alpha)
+    figures = {"outcomes": n, "needed": NEEDED, "mean_r": mean} | {
+        name: x for name, x in (("low_r", low), ("learned_high_r", high)) if isfinite(x)}
     if seen.policy is None or n < 2:
         return cell("NOT PROVEN", f"{n}/{NEEDED} outcomes, and no policy", record, evidence.now_ms, **figures)
     claims = seen.policy[1].edge_claim is True
@@ -103,6 +106,16 @@ def _judge(evidence: Evidence, record: Record, key: ControlReveal, control: Cont
     judged = _fair if control.kind == "FAIR" else _planted
     state, why, more = judged(control, seen.policy[1], n, low, high)
     return cell(state, f"{why}; {said}", seen.policy[0], evidence.now_ms, **figures, claim=float(claims), **more)
+
+
+def limits(rewards: Sequence[float], alpha: float) -> tuple[float, float]:
+    """Limits of the mean that hold at every number of outcomes; each is ever wrong with probability alpha at most."""
+    n = len(rewards)
+    if n < 2:
+        return -inf, inf
+    mean = sum(rewards) / n
+    sd = sqrt(sum((r - mean) ** 2 for r in rewards) / n)
+    return mean_interval(n, mean, sd, mixture_rho(V_OPT, 2 * alpha), 2 * alpha)
 
 
 Judged = tuple[State, str, dict[str, float]]
@@ -118,8 +131,8 @@ def _planted(control: Control, policy: PolicyRecord, n: int, low: float, high: f
     half = (blind + best) / 2
     figures = {"gain": gain, "blind_r": blind, "oracle_r": best}
     if high < half:
-        return "FAIL", f"it earns less than half way from blind choice ({blind:+.3f} R) to the best ({best:+.3f} R): " \
-                       f"{high:+.3f} R at most", figures
+        return "FAIL", f"after {LEARNING} outcomes it still earns less than half way from blind choice " \
+                       f"({blind:+.3f} R) to the best ({best:+.3f} R): {high:+.3f} R at most", figures
     if n < NEEDED:
         return "NOT PROVEN", f"gain {gain:.2f} after {n}/{NEEDED} outcomes", figures
     if gain < GOOD_GAIN:
