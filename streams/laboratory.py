@@ -41,6 +41,7 @@ INTERVAL_MS = 3_600_000
 EVERY_BARS = 4
 PARTITION = 24  # volatility quantiles of the table: fine enough for any learner's own three buckets
 BARS_A_MARKET = 12_500  # about what a learner meets in 3,000 outcomes, so that its regimes come in the same shares
+AT_ONCE = 4  # markets between two looks at the number of trades, whatever the number of processes: one table a number
 FIRST_SEED = 10_000_000  # calibration markets are not those that a learner is tried on
 
 
@@ -293,7 +294,7 @@ def calibrate(
     done, seed = 0, FIRST_SEED
     with ProcessPoolExecutor(jobs) as pool:
         while done < trades:
-            several = range(seed, seed + 2 * jobs)
+            several = range(seed, seed + AT_ONCE)
             seed += len(several)
             n = len(several)
             parts += pool.map(try_market, several, [BARS_A_MARKET] * n, [params] * n, [costs] * n)

@@ -10,7 +10,8 @@ candles. What the cells mean, what they take as evidence and what they cannot se
     evidence  what was read, in an order that a running system cannot outrun
     refold    one input partition folded again, its outputs held against the published ones
     flow, learning, durable, applied, origin   the cells
-    decided, trades, paper, candles, copied    what they hold records against
+    decided, trades, paper, candles, copied, labels, claims    what they hold records against
+    controls  markets with a known answer, once their key is out
     shown     the records that a cell shows
     judge     all cells of all agents
     evidence_file, recheck   cells as claims in a file, and their records looked up again
