@@ -1,8 +1,8 @@
 """Controls: markets with a known answer, run beside the real ones as in a laboratory.
 
     lab = draw(seed=7)                 # names, order and markets follow from the seed
-    publish(settings, lab.loaded, costs=lab.costs, own_clocks=True, lead=LEAD, outcomes=OUTCOMES)
-    reveal(settings, lab)              # the key, once the run has closed
+    done = publish(settings, lab.loaded, costs=lab.costs, own_clocks=True, lead=LEAD, outcomes=OUTCOMES)
+    reveal(settings, lab, done.candles)    # the key, once the run has closed
 
 Three of them: one with a planted edge that hangs on the regime (PLANTED), its twin in which other strategies pay
 (REVERSED), and a fair random walk in which none pays after costs (FAIR). Their candles are labelled synthetic and pass
@@ -32,15 +32,15 @@ from streams.ingest.synthetic import made_candles, planted_costs
 from streams.log import NoBroker
 from streams.records import encode_event
 from streams.settings import Settings
+from streams.verify.controls import NEEDED, REVEAL
 
-OUTCOMES = 3_000
-"""Outcomes of each control: what a learner needs to reach .8 of the gain in 97 of 100 seeds."""
+OUTCOMES = NEEDED
+"""Outcomes of each control: as many as verify asks for."""
 LEAD = 72
 """Bars in flight of each control. Paper execution holds 96 at most (docs/decisions/0051)."""
 BARS = 16_000  # more than 3,000 outcomes take: the run ends by outcomes
 INTERVAL_MS = 3_600_000
 START_MS = 1_704_067_200_000  # 2024-01-01
-REVEAL = "control.reveal"
 KINDS: tuple[ControlKind, ...] = ("PLANTED", "REVERSED", "FAIR")
 _LETTERS = "ABCDEFGHJKLMNPQRSTUVWXYZ"
 _ACK_S = 30.0

@@ -206,10 +206,9 @@ def _run(feeds: list[Feed], table: LiveTable, observer: Observer, workers: list[
             while any(feed.is_alive() for feed in feeds):
                 live.update(table.view(observer.seen))
                 _alive(workers)
-                failed = next((feed.error for feed in feeds if feed.error is not None), None)
-                if failed is not None:
-                    raise click.ClickException(f"ingest stopped: {failed}") from failed
+                _unfailed(feeds)
                 time.sleep(0.25)
+        _unfailed(feeds)  # one may have failed since it was last asked
     except BaseException:
         for feed in feeds:
             feed.stop.set()
@@ -222,6 +221,12 @@ def _run(feeds: list[Feed], table: LiveTable, observer: Observer, workers: list[
         "run_s": round(observer.seen.last_s - fed_at, 1),
         "first_policy_s": None if first is None else round(first - started, 1),
     }
+
+
+def _unfailed(feeds: list[Feed]) -> None:
+    for feed in feeds:
+        if feed.error is not None:
+            raise click.ClickException(f"ingest stopped: {feed.error}") from feed.error
 
 
 def _alive(workers: list[subprocess.Popen[bytes]]) -> None:

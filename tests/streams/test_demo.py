@@ -8,10 +8,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
+import pytest
 from rich.console import Console
 
-from streams.cli.demo_view import story_table
+from streams.cli.demo import Feed, _run
+from streams.cli.demo_view import LiveTable, story_table
 from streams.ingest.synthetic import synthetic_market
+from streams.observer import Observer
 from streams.settings import Settings
 
 BARS = 620
@@ -51,3 +55,16 @@ def test_places_are_whole_on_a_narrow_screen() -> None:
     step = {"what": "first decision with it", "place": place, "text": "x " * 60}
     Console(file=out, width=72).print(story_table([step]))
     assert place in out.getvalue()
+
+
+def test_a_feed_that_failed_last_stops_the_demo(prefix: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its thread has ended by then: nobody may take it for one that is through."""
+    feed = Feed(prefix, synthetic_market(5, ["SOMEUSDT"], 5)[0], lead=None, outcomes=3)  # outcomes need a lead
+    monkeypatch.setattr(feed, "start", feed.run)  # through at once
+    monkeypatch.setattr(feed, "join", lambda timeout: None)
+    observer = Observer(prefix)
+    try:
+        with pytest.raises(click.ClickException, match="ingest stopped: outcomes are counted by the lead"):
+            _run([feed], LiveTable(5, ("SOMEUSDT",), 0), observer, [], Console(file=io.StringIO()), 0.0)
+    finally:
+        observer.stop()
