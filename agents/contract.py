@@ -12,7 +12,8 @@ never reach an agent, so that the state of a scope is the same whatever the part
 
 from __future__ import annotations
 
-from typing import ClassVar, Generic, NamedTuple, TypeVar
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 
 import msgspec
 
@@ -49,12 +50,18 @@ class Agent(Generic[S]):
         name: its name in `schemas.catalogue.AGENTS`; inputs and outputs stand there.
         state_type: class of its state.
         format_version: raised with every change of the state's layout.
+        former: for each older format version that can still be taken up: the class of the state as it was, and the
+            function from it to the state of the next version.
+        heavy: fields of the state, of type bytes, that are kept in `state.blobs` and by their hash in the state's
+            record: network weights and the like.
     """
 
     name: ClassVar[str]
     state_type: type[S]
     config_type: ClassVar[type[Config]] = Config
     format_version: ClassVar[int] = 1
+    former: ClassVar[Mapping[int, tuple[type[State], Callable[[Any], State]]]] = {}
+    heavy: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, config: Config | None = None) -> None:
         self.config = config if config is not None else self.config_type()
@@ -77,6 +84,13 @@ class Agent(Generic[S]):
             Refused: the event cannot be taken; the state stays as it was.
         """
         raise NotImplementedError
+
+    def forget(self, state: S, scope: str) -> S:
+        """What is left of a state when a person has the agent forget what it learned (`quantum reset`).
+
+        Version numbers must go on where they were: whoever holds a policy takes only newer ones.
+        """
+        return self.new(scope)
 
     def sticky_key(self, event: Event) -> str | None:
         """Key under which a broadcast event is kept for scopes born later; None: not kept."""

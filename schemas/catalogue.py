@@ -136,7 +136,8 @@ _BASE: tuple[Topic, ...] = (
     _t("experiment.verdicts", None, "experiment_id", "Results of A/B tests.", built=False),
     _t("risk.mode.changed", None, "scope", "Risk modes.", built=False),
     _t("control.reveal", "ControlReveal", "run_id", "Key of the blind controls.", partitions=1, retention_ms=FOREVER),
-    _t("state.blobs", None, "sha256", "Heavy state in chunks.", cleanup="compact", built=False),
+    _t("state.blobs", None, "agent:scope:sha256:i/n", "Heavy state in chunks; see streams/blobs.py.",
+       cleanup="compact"),
 )
 
 

@@ -776,7 +776,7 @@ class QUpdated(Event, frozen=True, kw_only=True, gc=False):
 
 
 class PartitionHead(Event, frozen=True, kw_only=True, gc=False):
-    """What a partition of an agent has taken; a record of the changelog, keyed head. Written last in each flush."""
+    """What a partition of an agent has taken; a record of the changelog, keyed head, written last in each flush, or as kept at a checkpoint (checkpoint:<slot>:head) or where an epoch began (root:head)."""
 
     SCHEMA_NAME: ClassVar[str] = "PartitionHead"
     agent: str
@@ -805,6 +805,12 @@ class PartitionHead(Event, frozen=True, kw_only=True, gc=False):
     """Records sent to dead letters."""
     emitted: int
     """Records published."""
+    code_hash: str | None = None
+    """Code that folded this epoch, as in Provenance; null in records of older releases."""
+    config_hash: str | None = None
+    """Its configuration."""
+    root_offset: int
+    """Input offset behind which the epoch began: the state there is kept under root keys; -1 where it began with nothing."""
 
 
 class Fence(Event, frozen=True, kw_only=True, gc=False):
@@ -852,7 +858,7 @@ class Sticky(Event, frozen=True, kw_only=True, gc=False):
 
 
 class ScopeState(Event, frozen=True, kw_only=True, gc=False):
-    """State of one scope of an agent, whole by itself; a record of the changelog, keyed scope:<scope>."""
+    """State of one scope of an agent, whole by itself; a record of the changelog, keyed scope:<scope>, or as kept at a checkpoint (checkpoint:<slot>:scope:<scope>) or where an epoch began (root:scope:<scope>)."""
 
     SCHEMA_NAME: ClassVar[str] = "ScopeState"
     agent: str
@@ -867,6 +873,8 @@ class ScopeState(Event, frozen=True, kw_only=True, gc=False):
     """Input offset of the newest policy version published from this state; -1 before the first."""
     anchor_hash: str | None = None
     """SHA-256 of the state at that version."""
+    previous_hash: str | None = None
+    """SHA-256 of scope and state as the newest head before this record counts it; null where that head does not know the scope. So a flush that was cut short can still be held against its head."""
     state: bytes
     """The agent's state, Avro by the state schema of that agent and format version."""
 

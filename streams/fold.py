@@ -20,14 +20,14 @@ from schemas import catalogue
 from schemas.catalogue import GLOBAL, TOPICS, AgentIO
 from schemas.codec import Codec
 from schemas.events import Event, Fence, PartitionHead, PolicyRecord, Provenance, ScopeState, Seen, Sticky
+from streams.blobs import BlobLost, Blobs, lightened
 from streams.identity import Identity
+from streams.keeping import Flush, Keeper, digest_of
 from streams.records import (
     CE_ID,
     FENCE,
-    HEAD_KEY,
     OWNER,
     REDRIVEN_FOR,
-    SCOPE_PREFIX,
     SOURCE_OFFSET,
     SOURCE_PARTITION,
     SOURCE_TOPIC,
@@ -41,7 +41,6 @@ from streams.records import (
     output_id,
 )
 
-DIGEST_MODULUS = 2**256
 HEAD_FORMAT = 1
 
 
@@ -63,14 +62,6 @@ class Counters:
     repeated: int = 0
     refused: int = 0
     emitted: int = 0
-
-
-@dataclass(slots=True)
-class Flush:
-    """What to write to the changelog: changed scopes, then the head, as (key, value)."""
-
-    rows: list[tuple[bytes, bytes]]
-    offset: int
 
 
 class PartitionFold:
@@ -95,8 +86,8 @@ class PartitionFold:
         self.fences: dict[tuple[str, int], tuple[str, int]] = {}
         self.seen: dict[tuple[str, int, str, int], tuple[int, int]] = {}
         self.sticky: dict[str, tuple[str, bytes, Event]] = {}
-        self._dirty: dict[str, None] = {}
-        self._hashes: dict[str, int] = {}
+        self.root_offset = -1
+        self.keeper = Keeper(self)
         self._number = 0
 
     # ------------------------------------------------------------------ folding
@@ -214,10 +205,8 @@ class PartitionFold:
         # From here on nothing can fail: a step counts as a whole or, where an output is refused, not at all.
         self.counters.applied += 1
         self.counters.emitted += len(out)
-        if changed:
-            self._hashes.pop(scope, None)
         if changed or entry is not self.scopes[scope]:
-            self._dirty[scope] = None
+            self.keeper.touch(scope, changed)
             self.scopes[scope] = entry
         return out
 
@@ -263,8 +252,8 @@ class PartitionFold:
 
     # ------------------------------------------------------------------ state in and out
     def state_bytes(self, state: State) -> bytes:
-        """A state in Avro, by the schema of its class."""
-        return self.codec.encode_state(state)
+        """A state in Avro, by the schema of its class; heavy fields by their hash."""
+        return self.codec.encode_state(lightened(state, self.agent.heavy))
 
     def state_hash(self, scope: str, state: State) -> str:
         """SHA-256 of scope and state, hex."""
@@ -272,31 +261,15 @@ class PartitionFold:
 
     def digest(self) -> str:
         """Order-independent digest of all scopes, 64 hex digits."""
-        for scope, entry in self.scopes.items():
-            if scope not in self._hashes:
-                self._hashes[scope] = int(self.state_hash(scope, entry.state), 16)
-        return f"{sum(self._hashes.values()) % DIGEST_MODULUS:064x}"
+        return self.keeper.digest()
 
     def flush(self) -> Flush:
         """What changed since the last flush, the head last; the fold forgets that it changed."""
-        rows = []
-        for scope in self._dirty:
-            entry = self.scopes[scope]
-            state = self.state_bytes(entry.state)
-            self._hashes[scope] = int(sha256(scope.encode() + b"\0" + state).hexdigest(), 16)
-            row = ScopeState(
-                agent=self.agent.name, scope=scope, format_version=self.agent.format_version,
-                input_offset=entry.offset, anchor_offset=entry.anchor_offset, anchor_hash=entry.anchor_hash,
-                state=state,
-            )
-            rows.append(((SCOPE_PREFIX + scope).encode(), self.codec.encode("state.scope", row)))
-        self._dirty.clear()
-        rows.append((HEAD_KEY, self.codec.encode("state.head", self.head())))
-        return Flush(rows, self.offset)
+        return self.keeper.flush(self.head())
 
     def head(self) -> PartitionHead:
         """What this partition has taken."""
-        c = self.counters
+        c, by = self.counters, self.identity
         return PartitionHead(
             agent=self.agent.name, format_version=HEAD_FORMAT, input_topic=self.io.input_topic,
             input_partition=self.partition, input_offset=self.offset, digest=self.digest(),
@@ -306,40 +279,84 @@ class PartitionFold:
                        for (t, s, w, p), (o, n) in sorted(self.seen.items())),
             sticky=tuple(Sticky(key=k, topic=t, value=v) for k, (t, v, _) in sorted(self.sticky.items())),
             applied=c.applied, repeated=c.repeated, refused=c.refused, emitted=c.emitted,
+            code_hash=None if by is None else by.code_hash, config_hash=None if by is None else by.config_hash,
+            root_offset=self.root_offset,
         )
 
-    def restore(self, scopes: Iterable[ScopeState], head: PartitionHead | None) -> None:
+    def restore(self, scopes: Iterable[ScopeState], head: PartitionHead | None, blobs: Blobs | None = None) -> None:
         """Take up state that was flushed before.
 
         Scopes newer than the head are kept and skip what they contain. A head without its scopes, or with scopes that
-        do not meet its digest, is a damaged changelog.
+        do not meet its digest, is a damaged changelog. Where other code, or another configuration, wrote the state, an
+        epoch begins: its root is what was taken up.
 
         Raises:
-            Damaged: the scopes do not meet the head's digest.
-            OtherFormat: a format version is not this agent's.
+            Damaged: the scopes do not meet the head's digest, or a blob is not there.
+            OtherFormat: a format version is none that this agent reads, or another topic was folded.
+            Refused: a state is none of this agent's.
         """
-        for row in scopes:
-            if row.format_version != self.agent.format_version:
-                raise OtherFormat(
-                    f"{self.agent.name}/{row.scope}: state format {row.format_version}, but this version reads "
-                    f"{self.agent.format_version}. Run the version that wrote it, or have the state folded anew from "
-                    f"{self.io.input_topic}: stop the workers, delete the topic {self.io.changelog}, "
-                    f"quantum topics apply"
-                )
-            state = self.codec.decode_state(self.agent.state_type, row.state)
-            self.scopes[row.scope] = Scope(state, row.input_offset, row.anchor_offset, row.anchor_hash)
+        rows = list(scopes)
+        if head is not None and (head.input_topic, head.input_partition) != (self.io.input_topic, self.partition):
+            raise OtherFormat(f"the state of {self.agent.name} was folded from {head.input_topic}-"
+                              f"{head.input_partition}, this version folds {self.io.input_topic}-{self.partition}: "
+                              f"quantum refold {self.agent.name}")
+        for row in rows:
+            self.scopes[row.scope] = Scope(self._state(row, blobs), row.input_offset, row.anchor_offset,
+                                           row.anchor_hash)
         if head is None:
+            self.keeper.restored(rows)
             return
         self.offset = head.input_offset
         self.fences = {(f.topic, f.partition): (f.owner, f.offset) for f in head.fences}
         self.seen = {(s.topic, s.source_partition, s.writer, s.partition): (s.offset, s.n) for s in head.seen}
         self.sticky = {s.key: (s.topic, s.value, self.codec.decode(s.topic, s.value)) for s in head.sticky}
         self.counters = Counters(head.applied, head.repeated, head.refused, head.emitted)
-        torn = any(s.offset > head.input_offset for s in self.scopes.values())
-        if not torn and self.digest() != head.digest:
+        self.root_offset = head.root_offset
+        self.keeper.restored(rows)
+        self._judge(rows, head)
+        if self.identity is not None and (head.code_hash, head.config_hash) != (self.identity.code_hash,
+                                                                               self.identity.config_hash):
+            self._begin_epoch()
+
+    def _judge(self, rows: list[ScopeState], head: PartitionHead) -> None:
+        """Hold what was taken up against the head's digest, in the bytes in which it was written."""
+        if digest_of(rows, head.input_offset) != head.digest:
             raise Damaged(f"{self.agent.name} partition {self.partition}: scopes do not meet the head's digest "
                           f"at {self.io.input_topic}-{self.partition}@{head.input_offset}")
 
+    def _state(self, row: ScopeState, blobs: Blobs | None) -> State:
+        """The state in a row, of an older format too, with its heavy fields."""
+        version, steps = row.format_version, []
+        while version != self.agent.format_version:
+            if version not in self.agent.former:
+                raise OtherFormat(
+                    f"{self.agent.name}/{row.scope}: state format {row.format_version}, but this version reads "
+                    f"{self.agent.format_version}. Run the version that wrote it, or have the state folded anew from "
+                    f"{self.io.input_topic}: stop the workers, quantum refold {self.agent.name}")
+            steps.append(self.agent.former[version])
+            version += 1
+        state: Any = self.codec.decode_state(steps[0][0] if steps else self.agent.state_type, row.state)
+        try:
+            heavy = {} if blobs is None else {
+                name: blobs.get(row.scope, getattr(state, name).hex())
+                for name in self.agent.heavy if getattr(state, name, b"")}
+        except BlobLost as lost:
+            raise Damaged(str(lost)) from lost
+        state = msgspec.structs.replace(state, **heavy) if heavy else state
+        for _, migrated in steps:
+            state = migrated(state)
+        if steps:
+            self.keeper.touch(row.scope, True)
+        return state
+
+    def _begin_epoch(self) -> None:
+        """From here on, by the code that runs now: what follows is folded from the state as it was taken up."""
+        self.root_offset = self.offset
+        for scope, entry in self.scopes.items():
+            self.scopes[scope] = replace(entry, anchor_offset=max(entry.offset, self.offset),
+                                         anchor_hash=self.state_hash(scope, entry.state))
+        self.keeper.rewrite()
+        self.keeper.begin_epoch(self.head())
 
 
 def _number(record: Incoming, name: str) -> int | None:

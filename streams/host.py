@@ -20,7 +20,9 @@ from faust.types import TP
 from agents.contract import Agent
 from schemas import catalogue
 from schemas.codec import Codec
+from streams.blobs import TOPIC as BLOBS
 from streams.fold import PartitionFold
+from streams.held import wiped
 from streams.identity import Identity
 from streams.lane import FoldLane
 from streams.relay import Relay
@@ -125,7 +127,7 @@ class AgentHost:
         sources = {} if self.io.direct else {tp: self._names[tp.topic] for tp in tps - inputs}
         restored = await loop.run_in_executor(
             None, restore, self.settings.client(), self._codec, self._new_fold, inputs, self._changelog,
-            lambda: self._taking_up != turn or self.app.should_stop)
+            lambda: self._taking_up != turn or self.app.should_stop, self.settings.topic(BLOBS))
         starts = {tp: found.start for tp, found in restored.items()}
         if sources:
             starts |= await loop.run_in_executor(None, self._source_starts, sources, committed)
@@ -143,6 +145,8 @@ class AgentHost:
                          stats=self.stats, fail=self.fail)
             for tp, found in restored.items()
         }
+        for lane in self.lanes.values():
+            lane.start()
         self._report(restored, sources, time.monotonic() - began)
         return starts
 
@@ -170,8 +174,8 @@ class AgentHost:
         return starts
 
     async def _wipe(self, restored: Mapping[TP, Restored]) -> None:
-        rows = [Row(self._changelog, key, None, (), tp.partition) for tp, found in restored.items()
-                for key in found.wipe]
+        rows = [Row(self._changelog, key, None, wiped(found.damage or "folded again"), tp.partition)
+                for tp, found in restored.items() for key in found.wipe]
         await (await self.app.sender.send_rows(rows))
 
     def _report(self, restored: Mapping[TP, Restored], sources: Mapping[TP, str], took_s: float) -> None:

@@ -16,7 +16,9 @@ from typing import Any
 
 from faust.types import TP
 
+from streams.blobs import TOPIC as BLOBS
 from streams.fold import PartitionFold
+from streams.held import seal
 from streams.records import Incoming, headers_of
 from streams.stats import AgentStats
 from streams.transport.commit import Committer
@@ -52,6 +54,7 @@ class FoldLane:
         self._committer = committer
         self._wire = wire
         self._changelog = wire(fold.io.changelog)
+        self._blobs = wire(BLOBS)
         self._stats = stats
         self._fail = fail
         self._closed = False
@@ -107,13 +110,18 @@ class FoldLane:
         return at
 
     # ------------------------------------------------------------------ state out
+    def start(self) -> None:
+        """Write what has to be written without any input: a repaired state, the root of an epoch."""
+        if self.fold.keeper.unsaved:
+            self._flush_soon()
+
     def _flush_soon(self) -> None:
         if self._flusher is None or self._flusher.done():
             self._flusher = asyncio.get_running_loop().create_task(self._flush_loop())
 
     async def _flush_loop(self) -> None:
         try:
-            while self.fold.offset > self._flushed and not self.broken:
+            while (self.fold.offset > self._flushed or self.fold.keeper.unsaved) and not self.broken:
                 await self.flush()
                 await asyncio.sleep(FLUSH_INTERVAL_S)
         except asyncio.CancelledError:
@@ -125,10 +133,10 @@ class FoldLane:
         """Write what has changed, once the outputs of everything in it are acknowledged."""
         async with self._flushing:
             async with self._boundary:
-                if self.broken or self.fold.offset <= self._flushed:
+                if self.broken or not (self.fold.offset > self._flushed or self.fold.keeper.unsaved):
                     return
                 acks, self._acks = self._acks, []
-                count, self._unflushed = self._unflushed, 0
+                count, self._unflushed, offset = self._unflushed, 0, self.fold.offset
                 try:
                     flush = self.fold.flush()
                 except BaseException:
@@ -137,15 +145,19 @@ class FoldLane:
             try:
                 for ack in acks:
                     await ack
-                rows = [Row(self._changelog, key, value, (), self.tp.partition) for key, value in flush.rows]
+                if flush.blobs:
+                    await (await self._producer.send_rows(
+                        [Row(self._blobs, key, value, (), self.tp.partition) for key, value in flush.blobs]))
+                rows = [Row(self._changelog, key, value, seal(value), self.tp.partition) for key, value in flush.rows]
                 await (await self._producer.send_rows(rows))
             except BaseException:
                 self.broken = True  # the fold thinks that this is written
                 raise
-        self._flushed = flush.offset
+        self._flushed = offset
         self._room.set()
-        self._committer.mark(self.tp, flush.offset + 1)
-        self._stats.flushed(self.tp.partition, count, flush.offset)
+        if flush.offset is not None:
+            self._committer.mark(self.tp, flush.offset + 1)
+        self._stats.flushed(self.tp.partition, count, offset)
 
     async def close(self) -> None:
         """Take no more, flush what was folded; after a failure nothing is flushed."""

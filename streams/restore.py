@@ -1,23 +1,26 @@
 """State of input partitions, back from the changelog, and where each partition goes on.
 
 A partition starts at the offset behind its head, whatever the group has committed: head and state say together what is
-contained. Where the changelog cannot be trusted the partition is folded again from the beginning of its input; outputs
-are then repeats with the same ids, which readers drop.
+contained. Where the newest state cannot be trusted, the newest checkpoint that can be is taken and the records since
+are folded again; without one, the whole input is. Outputs are then repeats with the same ids, which readers drop.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Any
 
 from faust.types import TP
 
 from schemas.codec import Codec
-from schemas.events import PartitionHead, ScopeState
 from schemas.refused import Refused
+from streams.blobs import TOPIC as BLOBS
+from streams.blobs import Blobs
 from streams.fold import Damaged, PartitionFold
-from streams.records import HEAD_KEY
+from streams.held import Held, Snapshot
+from streams.records import HEAD_KEY, SCOPE_PREFIX, headers_of
 from streams.transport.recover import read_to_end, watermarks
 
 log = logging.getLogger(__name__)
@@ -28,54 +31,24 @@ class InputLost(Exception):
 
 
 @dataclass(slots=True)
-class Held:
-    """What a changelog partition holds: of every key the record that contains most input."""
-
-    scopes: dict[bytes, ScopeState] = field(default_factory=dict)
-    head: PartitionHead | None = None
-    damage: dict[bytes, str] = field(default_factory=dict)
-    keys: set[bytes] = field(default_factory=set)
-
-    def take(self, codec: Codec, tp: TP, key: bytes, value: bytes | None) -> None:
-        """One changelog record."""
-        if value is None:
-            self.scopes.pop(key, None)
-            self.damage.pop(key, None)
-            self.head = None if key == HEAD_KEY else self.head
-            self.keys.discard(key)
-            return
-        self.keys.add(key)
-        try:
-            row = codec.decode("state.head" if key == HEAD_KEY else "state.scope", value)
-        except Refused as refused:
-            self.damage[key] = f"{tp.topic}-{tp.partition}, key {key!r}: {refused.reason}: {refused.detail}"
-            return
-        if isinstance(row, PartitionHead):
-            if self.head is None or row.input_offset >= self.head.input_offset:
-                self.head = row
-        elif isinstance(row, ScopeState):
-            old = self.scopes.get(key)
-            if old is None or row.input_offset >= old.input_offset:
-                self.scopes[key] = row
-
-
-@dataclass(slots=True)
 class Restored:
     """A fold ready to go on.
 
     Attributes:
         start: input offset to go on at.
-        wipe: keys of the changelog partition to delete first, where the partition is folded again.
+        wipe: keys of the changelog partition to delete first.
+        damage: what was wrong with the state and what it was restored from instead, in words; None if nothing was.
     """
 
     fold: PartitionFold
     start: int
     wipe: tuple[bytes, ...] = ()
+    damage: str | None = None
 
 
 def restore(
     client: Mapping[str, str | int], codec: Codec, new: Callable[[int], PartitionFold], inputs: Iterable[TP],
-    changelog: str, stop: Callable[[], bool],
+    changelog: str, stop: Callable[[], bool], blobs_topic: str = BLOBS,
 ) -> dict[TP, Restored]:
     """Read the changelog partitions of these input partitions; blocking.
 
@@ -86,34 +59,87 @@ def restore(
         inputs: input partitions as the broker names them.
         changelog: changelog topic as the broker names it.
         stop: asked between polls; a true answer ends the reading.
+        blobs_topic: `state.blobs` as the broker names it; read where the agent keeps heavy state.
 
     Raises:
         InputLost: the offset to go on at is not in the log.
+        OtherFormat: the state is of a layout that this version does not read.
     """
     inputs = list(inputs)
-    held = {TP(changelog, tp.partition): Held() for tp in inputs}
-    read_to_end(client, held, lambda tp, key, value: held[tp].take(codec, tp, key, value), stop)
+    held: dict[int, Held[str]] = {tp.partition: Held() for tp in inputs}
+
+    def take(tp: TP, message: Any) -> None:
+        place = f"{tp.topic}-{tp.partition}@{message.offset()}"
+        held[tp.partition].take(codec, place, place, message.key() or b"", message.value(),
+                                headers_of(message.headers()))
+
+    read_to_end(client, {TP(changelog, p) for p in held}, take, stop)
+    blobs = _blobs(client, new, held, blobs_topic, stop)
     if stop():
         return {}
     ends = watermarks(client, inputs)
-    return {tp: _one(new, tp, held[TP(changelog, tp.partition)], ends[tp]) for tp in inputs}
+    return {tp: _one(new, tp, held[tp.partition], blobs.get(tp.partition), ends[tp]) for tp in inputs}
 
 
-def _one(new: Callable[[int], PartitionFold], tp: TP, held: Held, ends: tuple[int, int]) -> Restored:
+def _blobs(client: Mapping[str, str | int], new: Callable[[int], PartitionFold], partitions: Iterable[int], topic: str,
+           stop: Callable[[], bool]) -> dict[int, Blobs]:
+    agents = {p: new(p).agent for p in partitions}
+    found = {p: Blobs(agent.name) for p, agent in agents.items() if agent.heavy}
+    read_to_end(client, {TP(topic, p) for p in found},
+                lambda tp, message: found[tp.partition].take(message.key(), message.value()), stop)
+    return found
+
+
+def _one(new: Callable[[int], PartitionFold], tp: TP, held: Held[str], blobs: Blobs | None,
+         ends: tuple[int, int]) -> Restored:
+    """The fold of a partition: from the newest snapshot that is whole, else from the beginning of its input."""
     low, high = ends
-    fold = new(tp.partition)
-    try:
-        if held.damage:
-            raise Damaged("; ".join(held.damage.values()))
-        fold.restore(held.scopes.values(), held.head)
-    except (Damaged, Refused) as damage:
-        log.error("%s; folding %s-%d again from its beginning, outputs will be repeats", damage, tp.topic, tp.partition)
-        if low > 0:
-            raise InputLost(f"{tp.topic}-{tp.partition} begins at {low}: its first records are deleted, so the "
-                            f"damaged state ({damage}) cannot be folded again") from damage
-        return Restored(new(tp.partition), 0, tuple(sorted(held.keys)))
-    if held.head is None:
-        return Restored(fold, low)
+    trouble: list[str] = list(held.refused.values())
+    for nth, snapshot in enumerate(held.snapshots()):
+        fold = new(tp.partition)
+        try:
+            fold.restore(snapshot.scopes, snapshot.head, blobs)
+            _check_start(fold, snapshot.head is not None, tp, low, high)
+        except (Damaged, Refused) as damage:
+            trouble.append(f"{snapshot.name}: {damage}")
+            continue
+        fold.keeper.adopt(held, blobs)
+        return _taken_up(fold, snapshot, held, trouble, newest=nth == 0, low=low)
+    what = "; ".join(trouble)
+    if low > 0:
+        raise InputLost(f"{tp.topic}-{tp.partition} begins at {low}: its first records are deleted, so the damaged "
+                        f"state cannot be folded again: {what}")
+    log.error("%s; folding %s-%d again from its beginning, outputs will be repeats", what, tp.topic, tp.partition)
+    return Restored(new(tp.partition), 0, tuple(sorted(held.keys)),
+                    f"{what}; {tp.topic}-{tp.partition} is folded again from its beginning")
+
+
+def _taken_up(fold: PartitionFold, snapshot: Snapshot, held: Held[str], trouble: list[str], *, newest: bool,
+              low: int) -> Restored:
+    start = low if snapshot.head is None else fold.offset + 1
+    if not trouble:
+        return Restored(fold, start)
+    what = f"{'; '.join(trouble)}; restored from {snapshot.name}"
+    log.error("%s", what)
+    fold.keeper.rewrite()
+    if newest:  # whole without what was refused; its keys are written anew, others deleted
+        known = {(SCOPE_PREFIX + scope).encode() for scope in fold.scopes} | {HEAD_KEY}
+        return Restored(fold, start, tuple(sorted(set(held.refused) & held.keys - known)), what)
+    old = {key for key in held.keys if key == HEAD_KEY or key.startswith(SCOPE_PREFIX.encode())} | set(held.refused)
+    return Restored(fold, start, tuple(sorted(old)), what)
+
+
+def _check_start(fold: PartitionFold, headed: bool, tp: TP, low: int, high: int) -> None:
+    """Whether the input is there from where the state ends.
+
+    Raises:
+        Damaged: it is not, for want of a head.
+        InputLost: it is not.
+    """
+    if not headed:
+        if low > 0 and fold.scopes:
+            raise Damaged(f"there is no head, and {tp.topic}-{tp.partition} begins at {low}")
+        return
     start = fold.offset + 1
     if not low <= start <= high:
         raise InputLost(
@@ -122,4 +148,3 @@ def _one(new: Callable[[int], PartitionFold], tp: TP, held: Held, ends: tuple[in
                "the topic is shorter than what was folded; was it deleted and made anew? The changelog "
                f"{fold.io.changelog} belongs to the old one")
         )
-    return Restored(fold, start)

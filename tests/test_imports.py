@@ -32,8 +32,8 @@ MAY: dict[str, tuple[str, ...]] = {
         "schemas", "agents", "streams.verify", "streams.driver", "streams.records", "streams.identity", "streams.log",
     ),
     "streams.verify": (
-        "schemas", "agents.contract", "streams.verify", "streams.fold", "streams.records", "streams.identity",
-        "streams.log", "streams.commits", "streams.driver", "streams.settings",
+        "schemas", "agents.contract", "streams.verify", "streams.fold", "streams.held", "streams.keeping",
+        "streams.blobs", "streams.records", "streams.identity", "streams.log", "streams.commits", "streams.driver", "streams.settings",
     ),
     # What makes the controls and measured them, and the mathematics of looking often.
     "streams.verify.controls": (

@@ -18,13 +18,12 @@ from schemas.catalogue import AGENTS, TOPICS
 from schemas.codec import Codec
 from schemas.events import Event, ScopeState
 from schemas.refused import Refused
+from streams.held import kind_of
 from streams.log import Record
 from streams.records import (
     ERROR,
     FENCE,
-    HEAD_KEY,
     OWNER,
-    SCOPE_PREFIX,
     SOURCE_OFFSET,
     SOURCE_PARTITION,
     SOURCE_TOPIC,
@@ -103,8 +102,7 @@ def schema_topic(record: Record) -> str | None:
     elif record.topic.endswith(".inbox"):
         topic = header(record.headers, SOURCE_TOPIC)
     elif record.topic.endswith(".changelog"):
-        key = record.key or b""
-        return "state.head" if key == HEAD_KEY else "state.scope" if key.startswith(SCOPE_PREFIX.encode()) else None
+        return kind_of(record.key or b"")
     known = TOPICS.get(topic or "")
     return known.name if known is not None and known.built and known.event is not None else None
 

@@ -11,7 +11,7 @@ from faust.types import TP
 
 from streams.transport.logs import LIBRDKAFKA, passing
 
-Take = Callable[[TP, bytes, bytes | None], None]
+Take = Callable[[TP, ck.Message], None]
 READ_RECORDS = 10_000
 
 
@@ -35,7 +35,7 @@ def watermarks(client: Mapping[str, str | int], tps: Iterable[TP], timeout_s: fl
 
 
 def read_to_end(client: Mapping[str, str | int], tps: Iterable[TP], take: Take, stop: Callable[[], bool]) -> None:
-    """Give every record of the partitions to `take(tp, key, value)`, each partition in order, up to its end.
+    """Give every record of the partitions to `take(tp, message)`, each partition in order, up to its end.
 
     Which of several records of a key counts is for `take` to say: compaction leaves the newest one at least, but the
     newest need not be the one that contains most.
@@ -43,7 +43,7 @@ def read_to_end(client: Mapping[str, str | int], tps: Iterable[TP], take: Take, 
     Args:
         client: librdkafka client configuration.
         tps: changelog partitions.
-        take: called for every record; a value of None is a tombstone.
+        take: called for every record.
         stop: asked between polls; a true answer ends the reading early.
 
     Raises:
@@ -62,7 +62,7 @@ def read_to_end(client: Mapping[str, str | int], tps: Iterable[TP], take: Take, 
             for message in (first, *consumer.consume(READ_RECORDS, 0)):
                 tp, error = TP(str(message.topic()), int(message.partition() or 0)), message.error()
                 if error is None:
-                    take(tp, message.key() or b"", message.value())
+                    take(tp, message)
                 elif error.code() == ck.KafkaError._PARTITION_EOF:
                     left.discard(tp)
                 elif not passing(error):

@@ -48,6 +48,10 @@ class Cell:
     figures: Mapping[str, float] = field(default_factory=dict)
     records: tuple[Record, ...] = field(default=(), repr=False)
 
+    def saying(self, more: str) -> Cell:
+        """This cell with a further half-sentence."""
+        return replace(self, why=f"{self.why}; {more}")
+
     def showing(self, records: Iterable[Record | None], limit: int = MAX_RECORDS) -> Cell:
         """This cell with more records behind those that it has, each once, up to a limit."""
         kept = {r.place: r for r in self.records}

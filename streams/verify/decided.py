@@ -9,7 +9,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from math import sqrt
+from math import log, sqrt
 
 from schemas.events import Decision, PolicyRecord
 from streams.log import Record
@@ -18,8 +18,10 @@ from streams.verify.evidence import Evidence
 FROZEN = 20
 """Decisions in a row by one version, and newer ones on the ledger before the first of them, that make it a frozen one.
 A relay that starts again copies its topics side by side, so some decisions may miss some versions."""
-SIGMAS = 5.0  # of a sum of independent draws: 1 in 1.7 million
-VARIANCE = 4.0  # of that sum, from which on it is near enough to normal for such a bound
+CHANCE = 1e-9
+"""Probability, by Freedman's inequality (1975), beyond which an excess is no chance. It holds for draws whose
+probabilities hang on the earlier ones, looked at as often as one likes; a normal bound does not where the sum is small:
+at five standard deviations one honest run of 1,000 was red."""
 
 Decided = tuple[Record, Decision]
 
@@ -108,7 +110,15 @@ def biased(decisions: Sequence[Decided], policies: Mapping[tuple[str, int], tupl
             fallen[action] = fallen.get(action, 0.0) + (d.action == action) - p
             variance[action] = variance.get(action, 0.0) + p * (1 - p)
     for action, excess in fallen.items():
-        if variance[action] >= VARIANCE and abs(excess) > SIGMAS * sqrt(variance[action]):
+        if beyond_chance(excess, variance[action]):
             return (f"{action} was taken {abs(excess):.0f} times {'more' if excess > 0 else 'less'} than its published "
                     f"probabilities give, which is {abs(excess) / sqrt(variance[action]):.1f} standard deviations")
     return None
+
+
+def beyond_chance(excess: float, variance: float) -> bool:
+    """Whether a sum of draws minus their probabilities, of this variance in all, is no chance.
+
+    Source: Freedman, On tail probabilities for martingales, 1975, for steps of at most 1.
+    """
+    return excess ** 2 / (2 * (variance + abs(excess) / 3)) > -log(CHANCE)

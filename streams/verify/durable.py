@@ -38,6 +38,10 @@ class Contradiction(Exception):
         self.record = record
 
 
+class OtherEpoch(Contradiction):
+    """State that other code or another configuration folded."""
+
+
 def persists(evidence: Evidence, io: AgentIO, random: Random, again: dict[tuple[str, int], Refolded], *,
              budget: int = BUDGET) -> Cell:
     """The cell PERSISTS.
@@ -60,7 +64,7 @@ def persists(evidence: Evidence, io: AgentIO, random: Random, again: dict[tuple[
         if other is not None and other != seed:
             return cell("NOT PROVEN", f"{exc}; but the policies were made with --seed {other}, and this is {seed}: "
                                       f"verify with the worker's", exc.record, evidence.now_ms)
-        return cell("FAIL", str(exc), exc.record, evidence.now_ms)
+        return cell("NOT PROVEN" if isinstance(exc, OtherEpoch) else "FAIL", str(exc), exc.record, evidence.now_ms)
     return _verdict(evidence, io, found)
 
 
@@ -98,8 +102,12 @@ def _partition(evidence: Evidence, io: AgentIO, partition: int, stored: Stored, 
             raise Contradiction(f"its group has committed {io.input_topic}-{partition} up to {at}, but "
                                 f"{io.changelog}-{partition} holds no state: a restart would lose it", None)
         return budget
-    record = stored.head_record
+    record, ours = stored.head_record, evidence.identities[io.name]
     assert record is not None
+    if head.code_hash is not None and (head.code_hash, head.config_hash) != (ours.code_hash, ours.config_hash):
+        what = "code" if head.code_hash != ours.code_hash else "configuration"
+        raise OtherEpoch(f"its state was made by another {what} than this one: verify with the {what} that made it",
+                         record)
     if at > head.input_offset + 1:
         raise Contradiction(f"committed up to {at}, but the state holds {io.input_topic}-{partition} only up to "
                             f"{head.input_offset}: a restart would lose what lies between", record)
@@ -110,8 +118,8 @@ def _partition(evidence: Evidence, io: AgentIO, partition: int, stored: Stored, 
     found.heads.append(record)
     states = {scope: fold.state_bytes(entry.state) for scope, entry in fold.scopes.items()}
     _meet_policies(evidence, io, fold, record, found)
-    if head.input_offset < budget and begins(evidence, io.name, partition):
-        budget -= head.input_offset + 1
+    if head.input_offset - fold.root_offset <= budget and begins(evidence, io.name, partition):
+        budget -= head.input_offset - fold.root_offset
         _meet_input(evidence, io, partition, stored, states, found, again)
     _meet_next(evidence, io, fold, found)
     return budget
@@ -133,7 +141,8 @@ def _meet_policies(evidence: Evidence, io: AgentIO, fold: PartitionFold, record:
         if entry is None:
             raise Contradiction(f"{policy.policy_id} version {policy.version} is published, but no state of {scope} is "
                                 f"stored", where)
-        if entry.anchor_hash != p.state_hash or entry.anchor_offset != p.to_offset:
+        earlier = p.to_offset <= fold.root_offset  # its epoch is over: the state names the root instead
+        if not earlier and (entry.anchor_hash != p.state_hash or entry.anchor_offset != p.to_offset):
             raise Contradiction(f"the stored state of {scope} is not the one that {policy.policy_id} version "
                                 f"{policy.version} names", where)
         if entry.offset == p.to_offset and fold.state_hash(scope, entry.state) != p.state_hash:
@@ -160,7 +169,7 @@ def _meet_input(evidence: Evidence, io: AgentIO, partition: int, stored: Stored,
     if done.differing or (done.missing and _whole(evidence, io)):
         raise Contradiction(f"{done.contradicts}", record)
     found.partitions += 1
-    found.refolded += upto + 1
+    found.refolded += upto - head.root_offset
     found.outputs += done.compared
 
 

@@ -19,9 +19,12 @@ from schemas.catalogue import AGENTS, AgentIO
 from schemas.codec import Codec
 from schemas.events import Event, PartitionHead, ScopeState
 from schemas.refused import Refused
+from streams.blobs import TOPIC as BLOBS
+from streams.blobs import Blobs
+from streams.held import Held
 from streams.identity import Identity, identity_of
 from streams.log import Record
-from streams.records import CE_ID, HEAD_KEY, header, output_id
+from streams.records import CE_ID, HEAD_KEY, SCOPE_PREFIX, header, output_id
 from streams.verify.view import Log, Place, Spot
 
 TAIL = 256  # newest offsets of an output topic's partition among which an agent's newest record is looked for
@@ -66,36 +69,40 @@ class Since:
         return cls(text, time_ms=int(when.timestamp() * 1000))
 
 
-@dataclass(slots=True)
 class Stored:
-    """What a changelog partition holds: of every scope the record that contains most input, and the newest head."""
+    """What a changelog partition holds."""
 
-    scopes: dict[str, ScopeState] = field(default_factory=dict)
-    scope_records: dict[str, Record] = field(default_factory=dict)
-    head: PartitionHead | None = None
-    head_record: Record | None = None
-    unreadable: list[str] = field(default_factory=list)
+    def __init__(self) -> None:
+        self.held: Held[Record] = Held()
 
     def take(self, codec: Codec, record: Record) -> None:
         """One changelog record."""
-        if record.key is None or record.value is None:
-            if record.key is not None and record.key != HEAD_KEY:
-                scope = record.key.decode(errors="replace").partition(":")[2]
-                self.scopes.pop(scope, None)
-                self.scope_records.pop(scope, None)
-            return
-        try:
-            row = codec.decode("state.head" if record.key == HEAD_KEY else "state.scope", record.value)
-        except Refused as refused:
-            self.unreadable.append(f"{record.place}: {refused.reason}")
-            return
-        if isinstance(row, PartitionHead):
-            if self.head is None or row.input_offset >= self.head.input_offset:
-                self.head, self.head_record = row, record
-        elif isinstance(row, ScopeState):
-            old = self.scopes.get(row.scope)
-            if old is None or row.input_offset >= old.input_offset:
-                self.scopes[row.scope], self.scope_records[row.scope] = row, record
+        self.held.take(codec, record.place, record, record.key or b"", record.value, record.headers)
+
+    @property
+    def scopes(self) -> dict[str, ScopeState]:
+        """The newest state of every scope."""
+        return self.held.newest()
+
+    @property
+    def scope_records(self) -> dict[str, Record]:
+        """Where it stands."""
+        return {s: self.held.where[(SCOPE_PREFIX + s).encode()] for s in self.scopes}
+
+    @property
+    def head(self) -> PartitionHead | None:
+        """The newest head."""
+        return self.held.head
+
+    @property
+    def head_record(self) -> Record | None:
+        """Where it stands."""
+        return self.held.where.get(HEAD_KEY)
+
+    @property
+    def unreadable(self) -> list[str]:
+        """Records that were refused, in words."""
+        return list(self.held.refused.values())
 
 
 class Evidence:
@@ -131,6 +138,15 @@ class Evidence:
             for record in self.log.read(io.changelog):
                 stored[record.partition].take(self.codec, record)
         return stored
+
+    def blobs(self, name: str, partition: int) -> Blobs | None:
+        """Heavy state of an agent's partition; None where it keeps none."""
+        if not self.roster[name].heavy:
+            return None
+        found = Blobs(name)
+        for record in self.records(BLOBS, {partition: 0}):
+            found.take(record.key, record.value)
+        return found
 
     def covers(self, record: Record) -> bool:
         """Whether a record is a claim to be judged: within `since`, and there when the reading began."""

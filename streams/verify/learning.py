@@ -19,12 +19,13 @@ from schemas.catalogue import AgentIO
 from schemas.events import Experience, PolicyRecord
 from streams.fold import PartitionFold
 from streams.identity import Identity
+from streams.keeping import hash_of_row
 from streams.log import Record
 from streams.records import Incoming
 from streams.verify import shown
 from streams.verify.cells import Cell, cell
 from streams.verify.evidence import Evidence
-from streams.verify.refold import Before, Refolded, begins, refold
+from streams.verify.refold import Before, Refolded, begins, first_offset, refold, root_of
 
 LEDGER = "policy.ledger"
 MIN_UPDATES = 5
@@ -66,9 +67,14 @@ def learns(evidence: Evidence, io: AgentIO, sample: int, random: Random,
     unborn = [u for u in updates if u.policy.provenance is None]
     if unborn:
         return cell("FAIL", f"{len(unborn)} policies name no provenance", unborn[-1].record, evidence.now_ms)
+    earlier = [u for u in updates if _before_epoch(evidence, u)]
+    updates = [u for u in updates if not _before_epoch(evidence, u)]
     identity = _identity(evidence, io, updates)
     if isinstance(identity, Cell):
         return identity
+    unfounded = _unfounded(evidence, io, earlier)
+    if unfounded is not None:
+        return unfounded
     gone = sorted(p for p in partitions if not begins(evidence, io.name, p))
     if gone:
         return cell("EXPIRED", f"{io.input_topic} is not there from its beginning (partition {gone[0]}), so no parent "
@@ -76,7 +82,36 @@ def learns(evidence: Evidence, io: AgentIO, sample: int, random: Random,
     drawn = _draw(updates, sample, random, evidence)
     done = _again(evidence, io, partitions, identity, drawn, again)
     verdict = _verdict(evidence, io, updates, drawn, done, identity, random)
+    if earlier:
+        verdict = verdict.saying(f"{len(earlier)} versions of an earlier epoch, by other code or configuration, are "
+                                 f"not made again")
     return verdict.showing_each(shown.updates(evidence, drawn, updates))
+
+
+def _before_epoch(evidence: Evidence, u: Update) -> bool:
+    """Whether a version was made before the epoch of the stored state began."""
+    p = u.policy.provenance
+    return p is not None and p.to_offset < first_offset(evidence, u.policy.agent, p.input_partition)
+
+
+def _unfounded(evidence: Evidence, io: AgentIO, earlier: list[Update]) -> Cell | None:
+    """A root that the earlier epoch does not lead to: all that follows would rest on a state from nowhere."""
+    named = {(u.policy.scope, u.policy.provenance.to_offset): u for u in earlier if u.policy.provenance is not None}
+    roots = {p: root for p in evidence.stored[io.name] if (root := root_of(evidence, io.name, p)) is not None}
+    for root in roots.values():
+        for row in root.scopes:
+            u = named.get((row.scope, row.input_offset))
+            p = None if u is None else u.policy.provenance
+            if u is not None and p is not None and p.state_hash != hash_of_row(row):
+                return cell("FAIL", f"the epoch began with another state of {row.scope} than {u.policy.policy_id} "
+                                    f"version {u.policy.version}, the last before it, names", u.record,
+                            evidence.now_ms)
+    if roots and not earlier:
+        where = min(roots)
+        first = first_offset(evidence, io.name, where)
+        return cell("NOT PROVEN", f"the epoch began at {io.input_topic}-{where}@{first} with a state that no version "
+                                  f"before it vouches for: quantum refold {io.name}")
+    return None
 
 
 def _identity(evidence: Evidence, io: AgentIO, updates: list[Update]) -> Identity | Cell:

@@ -11,6 +11,7 @@ from schemas.catalogue import AGENTS, TOPICS
 from schemas.events import Experience
 from schemas.refused import Refused
 from streams.fold import Damaged, OtherFormat, PartitionFold, Scope
+from streams.held import Snapshot
 from streams.identity import Identity
 from streams.log import Record
 from streams.records import CE_ID, Incoming, Outgoing, header
@@ -68,16 +69,33 @@ def incoming(record: Record) -> Incoming:
     return Incoming(record.offset, record.key, record.value, record.headers)
 
 
+def root_of(evidence: Evidence, name: str, partition: int) -> Snapshot | None:
+    """The state with which the epoch of the stored head began; None where it began with nothing."""
+    stored = evidence.stored[name].get(partition)
+    if stored is None or stored.head is None or stored.head.root_offset < 0:
+        return None
+    root = stored.held.root
+    return root if root is not None and root.head is not None \
+        and root.head.input_offset == stored.head.root_offset else None
+
+
+def first_offset(evidence: Evidence, name: str, partition: int) -> int:
+    """Input offset with which the epoch began, from which all can be folded again."""
+    stored = evidence.stored[name].get(partition)
+    return 0 if stored is None or stored.head is None else stored.head.root_offset + 1
+
+
 def begins(evidence: Evidence, name: str, partition: int) -> bool:
-    """Whether the input is there from its beginning."""
-    io = AGENTS[name]
+    """Whether the input is there from the beginning of the epoch, and so is the root of one that is not the first."""
+    io, first = AGENTS[name], first_offset(evidence, name, partition)
     return partition in evidence.topics.get(io.input_topic, ()) and \
-        evidence.log.bounds(io.input_topic, partition)[0] == 0
+        evidence.log.bounds(io.input_topic, partition)[0] <= first and \
+        (not first or root_of(evidence, name, partition) is not None)
 
 
 def refold(evidence: Evidence, name: str, partition: int, upto: int, *, identity: Identity | None = None,
            keep: Collection[int] = ()) -> Refolded:
-    """Fold a partition from its beginning to an offset, inclusive.
+    """Fold a partition from the beginning of its epoch to an offset, inclusive.
 
     Args:
         evidence: the log.
@@ -89,9 +107,12 @@ def refold(evidence: Evidence, name: str, partition: int, upto: int, *, identity
     """
     io = AGENTS[name]
     fold = PartitionFold(evidence.roster[name], partition, evidence.codec, identity or evidence.identities[name])
+    root = root_of(evidence, name, partition)
+    if root is not None:
+        fold.restore(root.scopes, root.head, evidence.blobs(name, partition))
     done = Refolded(fold)
     published = {topic: evidence.published(topic) for topic in io.writes}  # before the input is read: one at a time
-    for record in evidence.records(io.input_topic, {partition: 0}):
+    for record in evidence.records(io.input_topic, {partition: first_offset(evidence, name, partition)}):
         if record.offset > upto:
             break
         if io.direct:
@@ -138,9 +159,9 @@ def restored(evidence: Evidence, name: str, partition: int, stored: Stored) -> P
     if stored.unreadable:
         raise Damaged(", ".join(stored.unreadable))
     fold = PartitionFold(evidence.roster[name], partition, evidence.codec, evidence.identities[name])
-    fold.restore(stored.scopes.values(), stored.head)
+    fold.restore(stored.scopes.values(), stored.head, evidence.blobs(name, partition))
     return fold
 
 
-__all__ = ["Before", "Damaged", "OtherFormat", "Refolded", "Refused", "begins", "compare", "incoming", "refold",
-           "restored"]
+__all__ = ["Before", "Damaged", "OtherFormat", "Refolded", "Refused", "begins", "compare", "first_offset",
+           "incoming", "refold", "restored", "root_of"]

@@ -12,7 +12,9 @@ from zlib import crc32
 from schemas import catalogue
 from schemas.catalogue import GLOBAL, TOPICS
 from schemas.events import Event
+from streams.blobs import TOPIC as BLOBS
 from streams.driver import Driver
+from streams.held import seal
 from streams.records import OWNER, SOURCE_OFFSET, SOURCE_PARTITION, SOURCE_TOPIC, Outgoing, event_key
 from streams.verify.view import MemoryLog
 
@@ -63,8 +65,11 @@ class Tape:
             for fold in folds:
                 if fold.offset < 0:
                     continue
-                for key, value in fold.flush().rows:
-                    self.log.append(io.changelog, fold.partition, key, value, (), self.log.now_ms)
+                flush = fold.flush()
+                for key, chunk in flush.blobs:
+                    self.log.append(BLOBS, fold.partition, key, chunk, (), self.log.now_ms)
+                for key, value in flush.rows:
+                    self.log.append(io.changelog, fold.partition, key, value, seal(value), self.log.now_ms)
             for topic in {io.input_topic, *io.reads}:
                 for p, rows in self.log.records[topic].items():
                     self.log.commits[name][topic, p] = len(rows)

@@ -103,7 +103,7 @@ def head(agent: str, partition: int, applied: int = 0, refused: int = 0) -> Outg
     io = AGENTS[agent]
     row = PartitionHead(agent=agent, format_version=1, input_topic=io.input_topic, input_partition=partition,
                         input_offset=applied, digest="0" * 64, fences=(), seen=(), sticky=(), applied=applied,
-                        repeated=1, refused=refused, emitted=applied)
+                        repeated=1, refused=refused, emitted=applied, root_offset=-1)
     return Outgoing(io.changelog, b"head", CODEC.encode("state.head", row), ())
 
 

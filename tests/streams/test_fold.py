@@ -310,7 +310,7 @@ def test_another_state_format_is_refused_with_the_command_to_run() -> None:
     fold.apply(outcome_record(1, "S", 0))
     row = CODEC.decode("state.scope", fold.flush().rows[0][1])
     assert isinstance(row, ScopeState)
-    with pytest.raises(f.OtherFormat, match=r"delete the topic experience\.changelog"):
+    with pytest.raises(f.OtherFormat, match="quantum refold experience"):
         f.PartitionFold(Counting(), 0, CODEC).restore([msgspec.structs.replace(row, format_version=9)], None)
 
 

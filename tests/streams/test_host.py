@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from streams.held import seal, wiped
 from streams.records import HEAD_KEY, encode_event
 from streams.settings import Settings
 from streams.worker import run_agents
@@ -181,7 +182,8 @@ async def test_a_flush_torn_before_its_head_is_taken_up(prefix: Settings) -> Non
         records = [r for r in read(prefix, "learning.experience") if r.partition == partition]
         out = [o for r in records for o in fold.apply(Incoming(r.offset, r.key, r.value, r.headers))]
         send(prefix, ((o.topic, o.key, o.value, o.headers) for o in out))
-        send(prefix, (("q_learning.changelog", k, v, ()) for k, v in fold.flush().rows if k != HEAD_KEY), partition)
+        send(prefix, (("q_learning.changelog", k, v, seal(v)) for k, v in fold.flush().rows if k != HEAD_KEY),
+             partition)
     async with run_agents(prefix, {"q_learning": CountingLearner()}) as worker:
         await until(lambda: worker.hosts[0].stats.records_in >= 70, "the tail")
     assert counts(prefix, CountingLearner()) == expected(events + more)
@@ -190,18 +192,21 @@ async def test_a_flush_torn_before_its_head_is_taken_up(prefix: Settings) -> Non
 
 @pytest.mark.topics(*LEARNER)
 @in_loop
-async def test_damaged_state_is_folded_again(prefix: Settings, caplog: pytest.LogCaptureFixture) -> None:
+async def test_damaged_state_is_refused_and_written_anew(prefix: Settings, caplog: pytest.LogCaptureFixture) -> None:
     events = _experiences(700)
     produce(prefix, "learning.experience", events)
     async with run_agents(prefix, {"q_learning": CountingLearner()}):
         await until(lambda: count(prefix, "learning.drift.detected") >= 700, "outputs")
     fold = folds(prefix, CountingLearner())[0]
-    key = f"scope:{next(iter(fold.scopes))}".encode()
-    send(prefix, [("q_learning.changelog", key, b"\xc3\x01garbage", ())], 0)
+    scope = next(iter(fold.scopes))
+    send(prefix, [("q_learning.changelog", b"head", None, wiped("test"))], 0)  # with no head, all is folded again
+    send(prefix, [("q_learning.changelog", f"scope:{scope}".encode(), b"\xc3\x01garbage", ())], 0)
     async with run_agents(prefix, {"q_learning": CountingLearner()}) as worker:
         await until(lambda: worker.hosts[0].stats.records_in >= fold.offset + 1, "the second folding")
-    assert "folding" in caplog.text
+    assert f"key scope:{scope}: BAD_CHECKSUM" in caplog.text
+    caplog.clear()
     assert counts(prefix, CountingLearner()) == expected(events)
+    assert "BAD_CHECKSUM" not in caplog.text, "the record that was damaged is written anew"
     _check_outputs(prefix, "learning.drift.detected", "window_before", events)
 
 

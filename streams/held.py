@@ -1,0 +1,207 @@
+"""What a changelog partition holds, and the snapshots of the whole partition that can be made of it, newest first.
+
+Keys: `head` and `scope:<scope>` hold the newest state; `checkpoint:<slot>:head` and `checkpoint:<slot>:scope:<scope>`
+the last three checkpoints, a scope's slots being its own; `root:...` the state with which the present code began. Of
+the records of a key the one that contains most input counts, not the last: a writer that was frozen and wakes up may
+write an old one. A record that does not meet its checksum, cannot be decoded or stands under a wrong key is refused,
+and so is a tombstone that does not say who wrote it and why; what was read before it stays. Whether what is left is
+whole, the head's digest says (`PartitionFold.restore`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import Generic, NamedTuple, TypeVar
+
+from schemas.codec import Codec
+from schemas.events import PartitionHead, ScopeState
+from schemas.refused import Refused
+from streams.records import HEAD_KEY, SCOPE_PREFIX, Headers, header
+
+SLOTS = 3
+SEAL = "sha256"
+WIPED = "wiped"
+CHECKPOINT = "checkpoint:"
+ROOT = "root:"
+W = TypeVar("W")
+
+
+def seal(value: bytes) -> Headers:
+    """Headers of a state record: the SHA-256 of its value, hex."""
+    return ((SEAL, sha256(value).hexdigest().encode()),)
+
+
+def wiped(why: str) -> Headers:
+    """Headers of a tombstone that deletes a state record on purpose."""
+    return ((WIPED, why.encode()),)
+
+
+def checkpoint_key(slot: int, key: str) -> bytes:
+    """Key of a head or scope record as a checkpoint keeps it.
+
+    >>> checkpoint_key(2, "scope:BTCUSDT")
+    b'checkpoint:2:scope:BTCUSDT'
+    """
+    return f"{CHECKPOINT}{slot}:{key}".encode()
+
+
+def kind_of(key: bytes) -> str | None:
+    """Schema of the record under a key of a changelog; None for a key that is none of ours.
+
+    >>> kind_of(b"head"), kind_of(b"root:scope:X"), kind_of(b"checkpoint:9:head")
+    ('state.head', 'state.scope', None)
+    """
+    inner = _inner(key)
+    if inner == HEAD_KEY.decode():
+        return "state.head"
+    return "state.scope" if inner is not None and inner.startswith(SCOPE_PREFIX) else None
+
+
+def _inner(key: bytes) -> str | None:
+    """`head` or `scope:<scope>`, whatever the key keeps it for."""
+    try:
+        text = key.decode()
+    except UnicodeDecodeError:
+        return None
+    if text.startswith(ROOT):
+        return text[len(ROOT):]
+    if text.startswith(CHECKPOINT):
+        slot, _, inner = text[len(CHECKPOINT):].partition(":")
+        return inner if slot in {str(i) for i in range(SLOTS)} else None
+    return text
+
+
+class Snapshot(NamedTuple):
+    """State of a partition at one offset. `head` is None where none was ever written."""
+
+    name: str
+    scopes: tuple[ScopeState, ...]
+    head: PartitionHead | None
+
+
+@dataclass(slots=True)
+class Held(Generic[W]):
+    """The records of a changelog partition that count.
+
+    Attributes:
+        scopes, heads: by key.
+        where: where each of them stands, as the caller says it.
+        refused: what was refused under a key after the record that counts, in words.
+        keys: every key that is there.
+    """
+
+    scopes: dict[bytes, ScopeState] = field(default_factory=dict)
+    heads: dict[bytes, PartitionHead] = field(default_factory=dict)
+    where: dict[bytes, W] = field(default_factory=dict)
+    refused: dict[bytes, str] = field(default_factory=dict)
+    keys: set[bytes] = field(default_factory=set)
+
+    def take(self, codec: Codec, place: str, where: W, key: bytes, value: bytes | None, headers: Headers) -> None:
+        """One record, in the order of the log; `place` is `topic-partition@offset`."""
+        if value is None:
+            self._tombstone(place, key, headers)
+            return
+        self.keys.add(key)
+        try:
+            row = _read(codec, key, value, headers)
+        except Refused as refused:
+            self.refused[key] = f"{place}, key {key.decode(errors='replace')}: {refused.reason}: {refused.detail}"
+            return
+        if isinstance(row, PartitionHead):
+            head = self.heads.get(key)
+            if head is not None and row.input_offset < head.input_offset:
+                return
+            self.heads[key] = row
+        else:
+            old = self.scopes.get(key)
+            if old is not None and (row.input_offset, row.anchor_offset) < (old.input_offset, old.anchor_offset):
+                return
+            self.scopes[key] = row
+        self.where[key] = where
+        self.refused.pop(key, None)
+
+    def _tombstone(self, place: str, key: bytes, headers: Headers) -> None:
+        if header(headers, WIPED) is None:
+            self.refused[key] = f"{place}, key {key.decode(errors='replace')}: a tombstone that does not say why"
+            return
+        self.scopes.pop(key, None)
+        self.heads.pop(key, None)
+        self.where.pop(key, None)
+        self.refused.pop(key, None)
+        self.keys.discard(key)
+
+    @property
+    def head(self) -> PartitionHead | None:
+        """The newest head."""
+        return self.heads.get(HEAD_KEY)
+
+    def newest(self) -> dict[str, ScopeState]:
+        """The newest row of every scope."""
+        return {row.scope: row for key, row in self.scopes.items() if key.startswith(SCOPE_PREFIX.encode())}
+
+    def snapshots(self) -> Iterator[Snapshot]:
+        """What the partition can be restored from, newest first; each has still to meet its head's digest."""
+        kept = sorted(((h.input_offset, key) for key, h in self.heads.items() if key != HEAD_KEY), reverse=True)
+        if self.head is not None or not kept:
+            yield Snapshot("the newest state", tuple(self.newest().values()), self.head)
+        for _, key in kept:
+            head = self.heads[key]
+            root = self.root
+            if key.startswith(ROOT.encode()) and root is not None:
+                yield root
+            else:
+                yield Snapshot(f"the checkpoint at {head.input_topic}-{head.input_partition}@{head.input_offset}",
+                               self._at(head.input_offset), head)
+
+    @property
+    def root(self) -> Snapshot | None:
+        """The state with which the epoch began; None where it began with nothing."""
+        head = self.heads.get((ROOT + HEAD_KEY.decode()).encode())
+        if head is None:
+            return None
+        scopes = tuple(row for key, row in self.scopes.items() if key.startswith(ROOT.encode()))
+        return Snapshot(f"the root of the epoch at {head.input_topic}-{head.input_partition}@{head.input_offset}",
+                        scopes, head)
+
+    def _at(self, offset: int) -> tuple[ScopeState, ...]:
+        """Of every scope the newest row that holds nothing beyond an offset."""
+        best: dict[str, ScopeState] = {}
+        for key, row in self.scopes.items():
+            if row.input_offset > offset or key.startswith(ROOT.encode()):
+                continue
+            old = best.get(row.scope)
+            if old is None or (row.input_offset, row.anchor_offset) > (old.input_offset, old.anchor_offset):
+                best[row.scope] = row
+        return tuple(best.values())
+
+    def slots(self) -> dict[str, list[int]]:
+        """Input offset in each checkpoint slot of `head` and of every `scope:<scope>`; -2 where it is free."""
+        found: dict[str, list[int]] = {}
+        for key in (*self.scopes, *self.heads):
+            text = key.decode(errors="replace")
+            if text.startswith(CHECKPOINT):
+                slot, _, inner = text[len(CHECKPOINT):].partition(":")
+                offset = self.scopes[key].input_offset if key in self.scopes else self.heads[key].input_offset
+                found.setdefault(inner, [-2] * SLOTS)[int(slot)] = offset
+        return found
+
+
+def _read(codec: Codec, key: bytes, value: bytes, headers: Headers) -> ScopeState | PartitionHead:
+    """A state record that is what its key and its checksum say.
+
+    Raises:
+        Refused: it is not.
+    """
+    kind, sealed = kind_of(key), header(headers, SEAL)
+    if kind is None:
+        raise Refused("UNKNOWN_KEY", "no state record has such a key")
+    if sealed != sha256(value).hexdigest():
+        raise Refused("BAD_CHECKSUM", "it has no checksum, so none of ours wrote it" if sealed is None else
+                      "its bytes do not have the SHA-256 that it was written with")
+    row = codec.decode(kind, value)
+    assert isinstance(row, ScopeState | PartitionHead)
+    if isinstance(row, ScopeState) and _inner(key) != SCOPE_PREFIX + row.scope:
+        raise Refused("KEY_MISMATCH", f"it holds the scope {row.scope}")
+    return row

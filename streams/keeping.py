@@ -1,0 +1,221 @@
+"""State of a partition's scopes on its way to the changelog: what a flush writes, checkpoints, roots, blobs.
+
+A flush writes the scopes that changed, then the head; one in about `CHECKPOINT_RECORDS` input records also writes a
+checkpoint, so that damage of the newest state costs the refolding of some thousand records at most. Where other code or
+another configuration takes state over, an epoch begins, and its root is written once: what all that follows is folded
+from. `streams.held` reads all that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any
+
+from schemas.events import PartitionHead, ScopeState
+from streams.blobs import Blobs, Chunk, chunks, deletions, heavy_values, named
+from streams.held import ROOT, SLOTS, Held, checkpoint_key
+from streams.records import HEAD_KEY, SCOPE_PREFIX
+
+if TYPE_CHECKING:
+    from streams.fold import PartitionFold
+
+DIGEST_MODULUS = 2**256
+CHECKPOINT_RECORDS = 5_000
+HEAD = HEAD_KEY.decode()
+Rows = list[tuple[bytes, bytes]]
+
+
+@dataclass(slots=True)
+class Flush:
+    """What to write, in this order, each acknowledged before the next.
+
+    Attributes:
+        rows: for the changelog: changed scopes, a checkpoint perhaps, the head last, as (key, value).
+        offset: input offset up to which the state holds everything once this is written; None where the head is left
+            out, because a scope is still ahead of it.
+        blobs: for `state.blobs`, before the rows.
+    """
+
+    rows: Rows
+    offset: int | None
+    blobs: list[Chunk] = field(default_factory=list)
+
+
+def hash_of_row(row: ScopeState) -> str:
+    """SHA-256 of scope and state as they stand in a row, hex."""
+    return sha256(row.scope.encode() + b"\0" + row.state).hexdigest()
+
+
+def digest_of(rows: Iterable[ScopeState], offset: int) -> str:
+    """The digest that a head at an input offset must have, if these are its scopes; see `PartitionHead.digest`."""
+    total = sum(int(hash_of_row(r) if r.input_offset <= offset else r.previous_hash or "0", 16) for r in rows)
+    return f"{total % DIGEST_MODULUS:064x}"
+
+
+class Keeper:
+    """What of a fold is written, and what has still to be."""
+
+    def __init__(self, fold: PartitionFold) -> None:
+        self._fold = fold
+        self._dirty: dict[str, None] = {}
+        self._hashes: dict[str, str] = {}  # of the scopes' present states, as far as known
+        self._counted: dict[str, str] = {}  # as the newest head counts them
+        self._uncounted: dict[str, None] = {}  # written since the newest head
+        self._torn: set[str] = set()  # scopes that hold input beyond the newest head
+        self._unkept: dict[str, None] = {}  # changed since the last checkpoint
+        self._slots: dict[str, list[int]] = {}
+        self._checkpoint_at = 0
+        self._root = Flush([], None)
+        self._named: dict[str, dict[str, set[str]]] = {}  # blobs that kept rows name, by scope and row
+        self._stored: dict[str, dict[str, int]] = {}  # chunks of blobs that are on the log, by scope
+
+    # ------------------------------------------------------------------ what has changed
+    @property
+    def unsaved(self) -> bool:
+        """Whether there is something to write although no input was taken."""
+        return bool(self._dirty or self._root.rows)
+
+    def touch(self, scope: str, changed: bool) -> None:
+        """A scope has to be written; `changed`: its state is another one."""
+        if changed:
+            self._hashes.pop(scope, None)
+        self._dirty[scope] = None
+
+    def rewrite(self) -> None:
+        """Write all scopes with the next flush."""
+        self._dirty.update(dict.fromkeys(self._fold.scopes))
+
+    def begin_epoch(self, head: PartitionHead) -> None:
+        """Write the present state as the root with the next flush, whatever has been folded by then."""
+        out = self._root
+        out.rows = [self._row(f"{ROOT}{SCOPE_PREFIX}{s}".encode(), s, out) for s in self._fold.scopes]
+        out.rows.append(((ROOT + HEAD).encode(), self._encoded(head)))
+
+    # ------------------------------------------------------------------ digests
+    def hash_of(self, scope: str) -> str:
+        """SHA-256 of a scope's present state, hex."""
+        if scope not in self._hashes:
+            self._hashes[scope] = self._fold.state_hash(scope, self._fold.scopes[scope].state)
+        return self._hashes[scope]
+
+    def digest(self) -> str:
+        """Order-independent digest of all scopes as of the fold's offset, 64 hex digits."""
+        total = sum(int(self._counted.get(s, "0") if s in self._torn and self._beyond(s) else self.hash_of(s), 16)
+                    for s in self._fold.scopes)
+        return f"{total % DIGEST_MODULUS:064x}"
+
+    def _beyond(self, scope: str) -> bool:
+        return self._fold.scopes[scope].offset > self._fold.offset
+
+    def restored(self, rows: Iterable[ScopeState]) -> None:
+        """Take note of rows whose states the fold has taken up."""
+        for row in rows:
+            written = hash_of_row(row)
+            if row.format_version == self._fold.agent.format_version:
+                self._hashes[row.scope] = written
+            if row.input_offset <= self._fold.offset:
+                self._counted[row.scope] = written
+                continue
+            self._torn.add(row.scope)
+            if row.previous_hash is not None:
+                self._counted[row.scope] = row.previous_hash
+
+    def adopt(self, held: Held[Any], blobs: Blobs | None) -> None:
+        """Take note of what the changelog keeps beside the newest state."""
+        self._slots = held.slots()
+        self._checkpoint_at = max([0, *self._slots.get(HEAD, ())])
+        self._unkept = {s: None for s, e in self._fold.scopes.items()
+                        if e.offset not in self._slots.get(SCOPE_PREFIX + s, ())}
+        if blobs is None:
+            return
+        self._stored = blobs.sizes()
+        for key, row in held.scopes.items():
+            state = self._fold.codec.decode_state(self._fold.agent.state_type, row.state) \
+                if row.format_version == self._fold.agent.format_version else None
+            names = set() if state is None else named(state, self._fold.agent.heavy)
+            self._named.setdefault(row.scope, {})[key.decode()] = names
+
+    # ------------------------------------------------------------------ what is written
+    def flush(self, head: PartitionHead) -> Flush:
+        """What changed since the last flush, the head last; it counts as written from here on.
+
+        A flush that was cut short leaves scopes ahead of the head. Until the fold has come up to them no new head is
+        written: it would speak of states that nobody can show.
+
+        Args:
+            head: the fold's, as it stands now.
+        """
+        ahead = any(self._beyond(s) for s in self._torn)
+        out = Flush([], None if ahead else self._fold.offset, list(self._freed()))
+        out.blobs += self._root.blobs
+        out.rows += self._root.rows  # first, so that a flush cut short leaves the old state or the root whole
+        for scope in self._dirty:
+            out.rows.append(self._row((SCOPE_PREFIX + scope).encode(), scope, out))
+        self._unkept |= self._dirty
+        self._uncounted |= self._dirty
+        self._dirty.clear()
+        self._root = Flush([], None)
+        if not ahead:
+            self._head(out, head)
+        return out
+
+    def _head(self, out: Flush, head: PartitionHead) -> None:
+        if self._fold.offset // CHECKPOINT_RECORDS > self._checkpoint_at // CHECKPOINT_RECORDS:
+            self._checkpoint(out, head)
+        out.rows.append((HEAD_KEY, self._encoded(head)))
+        for scope in (*self._uncounted, *self._torn):
+            self._counted[scope] = self.hash_of(scope)
+        self._torn.clear()
+        self._uncounted.clear()
+
+    def _checkpoint(self, out: Flush, head: PartitionHead) -> None:
+        """Keep every scope that changed since the last checkpoint in the slot of its oldest one, then the head."""
+        for scope in self._unkept:
+            slot = self._slot(SCOPE_PREFIX + scope, self._fold.scopes[scope].offset)
+            out.rows.append(self._row(checkpoint_key(slot, SCOPE_PREFIX + scope), scope, out))
+        slot = self._slot(HEAD, self._fold.offset)
+        out.rows.append((checkpoint_key(slot, HEAD), self._encoded(head)))
+        self._unkept.clear()
+        self._checkpoint_at = self._fold.offset
+
+    def _slot(self, key: str, offset: int) -> int:
+        slots = self._slots.setdefault(key, [-2] * SLOTS)
+        slot = slots.index(min(slots))
+        slots[slot] = offset
+        return slot
+
+    def _encoded(self, head: PartitionHead) -> bytes:
+        return self._fold.codec.encode("state.head", head)
+
+    def _row(self, key: bytes, scope: str, out: Flush) -> tuple[bytes, bytes]:
+        fold, entry = self._fold, self._fold.scopes[scope]
+        state = fold.state_bytes(entry.state)
+        self._hashes[scope] = sha256(scope.encode() + b"\0" + state).hexdigest()
+        if fold.agent.heavy:
+            self._blobs(key, scope, heavy_values(entry.state, fold.agent.heavy), out)
+        row = ScopeState(
+            agent=fold.agent.name, scope=scope, format_version=fold.agent.format_version, input_offset=entry.offset,
+            anchor_offset=entry.anchor_offset, anchor_hash=entry.anchor_hash,
+            previous_hash=self._counted.get(scope), state=state,
+        )
+        return key, fold.codec.encode("state.scope", row)
+
+    # ------------------------------------------------------------------ blobs
+    def _blobs(self, key: bytes, scope: str, values: Mapping[str, bytes], out: Flush) -> None:
+        """Write the blobs that a row names, those that are not there yet."""
+        stored = self._stored.setdefault(scope, {})
+        for name, value in values.items():
+            if name not in stored:
+                written = list(chunks(self._fold.agent.name, scope, value))
+                out.blobs += written
+                stored[name] = len(written)
+        self._named.setdefault(scope, {})[key.decode()] = set(values)
+
+    def _freed(self) -> Iterator[Chunk]:
+        """Tombstones of the blobs that no row names since the last flush, which is acknowledged by now."""
+        for scope, stored in self._stored.items():
+            used = set().union(*self._named.get(scope, {}).values())
+            for name in [n for n in stored if n not in used]:
+                yield from deletions(self._fold.agent.name, scope, name, stored.pop(name))
