@@ -787,6 +787,8 @@ class PartitionHead(Event, frozen=True, kw_only=True, gc=False):
     """Topic that is folded."""
     input_partition: int
     """Its partition."""
+    input_topic_id: str | None = None
+    """Kafka's id of the input topic, another one when a topic is made anew under its name; null where unknown."""
     input_offset: int
     """Last input offset taken."""
     digest: str
@@ -825,6 +827,8 @@ class Fence(Event, frozen=True, kw_only=True, gc=False):
     """Relay that holds it."""
     offset: int
     """Last source offset taken."""
+    topic_id: str | None = None
+    """Kafka's id of the source topic, as its newest relay saw it; null where unknown."""
 
 
 class Seen(Event, frozen=True, kw_only=True, gc=False):

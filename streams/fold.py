@@ -31,6 +31,7 @@ from streams.records import (
     SOURCE_OFFSET,
     SOURCE_PARTITION,
     SOURCE_TOPIC,
+    TOPIC_ID,
     Incoming,
     Outgoing,
     Source,
@@ -84,6 +85,8 @@ class PartitionFold:
         self.offset = -1
         self.counters = Counters()
         self.fences: dict[tuple[str, int], tuple[str, int]] = {}
+        self.input_topic_id: str | None = None  # its caller says it; in the head, a topic made anew shows
+        self.topic_ids: dict[tuple[str, int], str] = {}  # of source partitions, as the fences say
         self.seen: dict[tuple[str, int, str, int], tuple[int, int]] = {}
         self.sticky: dict[str, tuple[str, bytes, Event]] = {}
         self.root_offset = -1
@@ -135,6 +138,8 @@ class PartitionFold:
         if fence or offset is None:
             _, last = self.fences.get((topic, partition), ("", -1))
             self.fences[topic, partition] = (header(record.headers, OWNER) or "", last)
+            if topic_id := header(record.headers, TOPIC_ID):
+                self.topic_ids[topic, partition] = topic_id[:512]
             return None
         return Source(topic, partition, offset)
 
@@ -272,8 +277,9 @@ class PartitionFold:
         c, by = self.counters, self.identity
         return PartitionHead(
             agent=self.agent.name, format_version=HEAD_FORMAT, input_topic=self.io.input_topic,
-            input_partition=self.partition, input_offset=self.offset, digest=self.digest(),
-            fences=tuple(Fence(topic=t, partition=p, owner=o, offset=n)
+            input_partition=self.partition, input_topic_id=self.input_topic_id, input_offset=self.offset,
+            digest=self.digest(),
+            fences=tuple(Fence(topic=t, partition=p, owner=o, offset=n, topic_id=self.topic_ids.get((t, p)))
                          for (t, p), (o, n) in sorted(self.fences.items())),
             seen=tuple(Seen(topic=t, source_partition=s, writer=w, partition=p, offset=o, n=n)
                        for (t, s, w, p), (o, n) in sorted(self.seen.items())),
@@ -308,6 +314,8 @@ class PartitionFold:
             return
         self.offset = head.input_offset
         self.fences = {(f.topic, f.partition): (f.owner, f.offset) for f in head.fences}
+        self.topic_ids = {(f.topic, f.partition): f.topic_id for f in head.fences if f.topic_id is not None}
+        self.input_topic_id = head.input_topic_id
         self.seen = {(s.topic, s.source_partition, s.writer, s.partition): (s.offset, s.n) for s in head.seen}
         self.sticky = {s.key: (s.topic, s.value, self.codec.decode(s.topic, s.value)) for s in head.sticky}
         self.counters = Counters(head.applied, head.repeated, head.refused, head.emitted)

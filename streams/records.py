@@ -22,6 +22,7 @@ SOURCE_PARTITION = "src_partition"
 SOURCE_OFFSET = "src_offset"
 OWNER = "relay_owner"
 FENCE = "relay_fence"
+TOPIC_ID = "relay_topic_id"
 CE_ID = "ce_id"
 CE_TYPE = "ce_type"
 SOURCE = "source"
@@ -117,7 +118,7 @@ def dead_letter(source: Source, record: Incoming, reason: str, detail: str, by: 
                     kept + tuple((ERROR + k, v.encode()) for k, v in more))
 
 
-_RELAY_HEADERS = frozenset({SOURCE_TOPIC, SOURCE_PARTITION, SOURCE_OFFSET, OWNER, FENCE})
+_RELAY_HEADERS = frozenset({SOURCE_TOPIC, SOURCE_PARTITION, SOURCE_OFFSET, OWNER, FENCE, TOPIC_ID})
 
 
 def output_id(ce_id: str | None) -> tuple[str, int, int, int] | None:

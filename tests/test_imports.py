@@ -33,7 +33,8 @@ MAY: dict[str, tuple[str, ...]] = {
     ),
     "streams.verify": (
         "schemas", "agents.contract", "streams.verify", "streams.fold", "streams.held", "streams.keeping",
-        "streams.blobs", "streams.records", "streams.identity", "streams.log", "streams.commits", "streams.driver", "streams.settings",
+        "streams.blobs", "streams.records", "streams.identity", "streams.log", "streams.commits", "streams.driver",
+        "streams.settings",
     ),
     # What makes the controls and measured them, and the mathematics of looking often.
     "streams.verify.controls": (

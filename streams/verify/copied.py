@@ -17,12 +17,12 @@ from random import Random
 from schemas import catalogue
 from schemas.catalogue import AgentIO
 from streams.log import Record
-from streams.records import FENCE, OWNER, SOURCE_OFFSET, SOURCE_PARTITION, SOURCE_TOPIC, header
+from streams.records import FENCE, OWNER, SOURCE_OFFSET, SOURCE_PARTITION, SOURCE_TOPIC, TOPIC_ID, header
 from streams.verify.cells import Cell, cell
 from streams.verify.evidence import Evidence
 from streams.verify.view import Place, Spot
 
-RELAYS = frozenset({FENCE, OWNER, SOURCE_OFFSET, SOURCE_PARTITION, SOURCE_TOPIC})
+RELAYS = frozenset({FENCE, OWNER, SOURCE_OFFSET, SOURCE_PARTITION, SOURCE_TOPIC, TOPIC_ID})
 NOTHING = 0  # where an offset holds no record
 Copies = dict[tuple[int, int], tuple[int, int]]
 """By inbox partition and source offset: print of the copy, and its offset in the inbox."""
