@@ -20,23 +20,25 @@ from faust.types import TP
 from agents.contract import Agent
 from schemas import catalogue
 from schemas.codec import Codec
+from streams.alerts import Alerts
 from streams.blobs import TOPIC as BLOBS
 from streams.fold import PartitionFold
 from streams.held import wiped
 from streams.identity import Identity
 from streams.lane import FoldLane
+from streams.logcheck import LogCheck
 from streams.relay import Relay
 from streams.restore import InputLost, Restored, restore
 from streams.settings import Settings
 from streams.stats import AgentStats
 from streams.transport.app import BatchApp
 from streams.transport.commit import Committer
+from streams.transport.poll import FetchFailed
 from streams.transport.produce import Row
-from streams.transport.recover import watermarks
 
 log = logging.getLogger(__name__)
 
-UNFENCED_LOSS = frozenset({"system.clock"})  # a tick lost to retention is made good by any later tick
+REPAIRED_S = 0.5  # between two looks whether what is folded again is stored
 
 
 class AgentHost:
@@ -60,6 +62,9 @@ class AgentHost:
         self._names = {settings.topic(name): name for name in (*self.io.reads, self.io.input_topic)}
         self._input = settings.topic(self.io.input_topic)
         self._changelog = settings.topic(self.io.changelog)
+        self.alerts = Alerts(settings, agent.name)
+        self.log = LogCheck(self.io, settings, self.alerts)
+        self._crashing: asyncio.Future[None] | None = None
         self._taking_up = 0
         self._committer: Committer | None = None
         self._relay: Relay | None = None
@@ -104,11 +109,20 @@ class AgentHost:
         if lane is not None:
             await lane.take(batch.take())
 
+    async def explained(self, failed: FetchFailed) -> BaseException | None:
+        """Why a partition, or a topic, cannot be read on; None where it can again."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(None, self.log.explain, failed, lambda: bool(self.app.should_stop))
+
+    def went_down(self, reason: BaseException) -> None:
+        """The app has crashed: this worker cannot go on."""
+        text = str(reason) if isinstance(reason, InputLost) else f"{type(reason).__name__}: {reason}"
+        self.alerts.critical(getattr(reason, "component", None) or self.agent.name, text)
+
     def fail(self, reason: BaseException) -> None:
         """Bring the app down: what is not acknowledged is done again by the next worker."""
-        if self.app.failed.is_set():
+        if self.app.failed.is_set() or self._crashing is not None:
             return
-        self.app.failed.set()
         log.error("%s failed: %s: %s", self.agent.name, type(reason).__name__, reason)
         self._abandon()
         self._crashing = asyncio.ensure_future(self.app.crash(reason))
@@ -119,27 +133,38 @@ class AgentHost:
         self._taking_up = turn = self._taking_up + 1
         self._abandon()
         began = time.monotonic()
+
+        def stale() -> bool:
+            return self._taking_up != turn or self.app.should_stop
+
         loop, producer, thread = asyncio.get_running_loop(), self.app.sender, self.app.poll_thread
         assert thread is not None, "partitions come from a running consumer"
-        partitions = await loop.run_in_executor(None, self._check_partitions)
+        seen = await loop.run_in_executor(None, self.log.look, stale)
+        if seen is None:
+            return {}
         committer = Committer(thread.commit)
         inputs = {tp for tp in tps if tp.topic == self._input}
         sources = {} if self.io.direct else {tp: self._names[tp.topic] for tp in tps - inputs}
-        restored = await loop.run_in_executor(
-            None, restore, self.settings.client(), self._codec, self._new_fold, inputs, self._changelog,
-            lambda: self._taking_up != turn or self.app.should_stop, self.settings.topic(BLOBS))
+        try:
+            restored = await loop.run_in_executor(
+                None, restore, self.settings.client(), self._codec, self._new_fold, inputs, self._changelog, stale,
+                self.settings.topic(BLOBS))
+        except InputLost as lost:
+            raise self.log.of_restoring(lost) from lost
+        self.log.check_inputs(restored, committed, seen)
         starts = {tp: found.start for tp, found in restored.items()}
         if sources:
-            starts |= await loop.run_in_executor(None, self._source_starts, sources, committed)
+            starts |= await loop.run_in_executor(None, self.log.source_starts, sources, committed, restored, seen,
+                                                 stale)
         relay = Relay(self.io, wire=self.settings.topic, producer=producer, committer=committer, stats=self.stats,
                       fail=self.fail)
-        if self._taking_up != turn or len(restored) < len(inputs):
+        if stale() or len(starts) < len(tps):
             return {}  # the group has moved on; a fence now would shut the new owner out
         await self._wipe(restored)
-        await relay.take_up(sources, partitions)
+        await relay.take_up(sources, seen.partitions[self._input], seen.ids)
         if self._taking_up != turn:
             return {}
-        self._committer, self._relay = committer, relay
+        self._committer, self._relay, self.log.seen = committer, relay, seen
         self.lanes = {
             tp: FoldLane(tp, found.fold, producer=producer, committer=committer, wire=self.settings.topic,
                          stats=self.stats, fail=self.fail)
@@ -148,30 +173,25 @@ class AgentHost:
         for lane in self.lanes.values():
             lane.start()
         self._report(restored, sources, time.monotonic() - began)
+        self._recovering = asyncio.ensure_future(self._recover(starts, committed, turn))
         return starts
 
     def _new_fold(self, partition: int) -> PartitionFold:
         return PartitionFold(self.agent, partition, self._codec, self._identity)
 
-    def _check_partitions(self) -> int:
-        """Partitions of the input; the changelog must have as many, since it is written by number."""
-        count, state = self.app.sender.partitions_of(self._input), self.app.sender.partitions_of(self._changelog)
-        if count != state:
-            raise InputLost(f"{self._input} has {count} partitions, its changelog {self._changelog} has {state}; "
-                            "they must agree: quantum topics check")
-        return int(count)
-
-    def _source_starts(self, sources: Mapping[TP, str], committed: Mapping[TP, int | None]) -> dict[TP, int]:
-        starts = {}
-        for tp, (low, high) in watermarks(self.settings.client(), sources).items():
-            at = committed.get(tp)
-            if at is None or (not low <= at <= high and sources[tp] in UNFENCED_LOSS):
-                at = low
-            if not low <= at <= high:
-                raise InputLost(f"{tp.topic}-{tp.partition} holds {low} to {high}, but {self.app.conf.id} has copied "
-                                f"it up to {at}: the records between are lost, or the topic was made anew")
-            starts[tp] = at
-        return starts
+    async def _recover(self, starts: Mapping[TP, int], committed: Mapping[TP, int | None], turn: int) -> None:
+        """Take back the alerts of what is well; of what is folded again, once it is stored as far as it was."""
+        await asyncio.get_running_loop().run_in_executor(None, self.log.well, starts)
+        for tp in starts:
+            component = f"{self.agent.name}-{tp.partition}"
+            if tp.topic != self._input or component not in self.log.troubled:
+                continue
+            while self.stats.flushed_offset.get(tp.partition, -1) < (committed[tp] or 0) - 1:
+                await asyncio.sleep(REPAIRED_S)
+                if self._taking_up != turn or self.app.failed.is_set():
+                    return
+            self.alerts.healthy(component, f"the state is folded again up to {tp.topic}-{tp.partition}@"
+                                           f"{self.stats.flushed_offset[tp.partition]}")
 
     async def _wipe(self, restored: Mapping[TP, Restored]) -> None:
         rows = [Row(self._changelog, key, None, wiped(found.damage or "folded again"), tp.partition)

@@ -25,6 +25,7 @@ from streams.records import (
     SOURCE_OFFSET,
     SOURCE_PARTITION,
     SOURCE_TOPIC,
+    TOPIC_ID,
     Headers,
     Incoming,
     Source,
@@ -40,7 +41,7 @@ log = logging.getLogger(__name__)
 
 SLICE_RECORDS = 500  # copied in one go, some ms; then other agents have the event loop
 UNACKNOWLEDGED_RECORDS = 20_000
-_OURS = frozenset({FENCE, OWNER, SOURCE_OFFSET, SOURCE_PARTITION, SOURCE_TOPIC})
+_OURS = frozenset({FENCE, OWNER, SOURCE_OFFSET, SOURCE_PARTITION, SOURCE_TOPIC, TOPIC_ID})
 
 
 def targets(route: Route, topic: str, key: bytes | None, partitions: int) -> Sequence[int] | str:
@@ -178,17 +179,19 @@ class Relay:
         )
         return tuple(h for h in headers if h[0] not in _OURS) + ours
 
-    async def take_up(self, sources: Mapping[TP, str], partitions: int) -> None:
+    async def take_up(self, sources: Mapping[TP, str], partitions: int, topic_ids: Mapping[str, str]) -> None:
         """Fence the source partitions off for a new owner and make lanes for them.
 
         Args:
             sources: catalogue topic of each source partition.
             partitions: partitions of the inbox.
+            topic_ids: Kafka's id of each topic, as the broker names it; the fences keep them.
         """
         self.owner = uuid.uuid4().hex
         self.partitions = partitions
-        fences = [Row(self.inbox, None, None, self.mark(topic, tp.partition, None, ()), p)
-                  for tp, topic in sorted(sources.items()) for p in range(partitions)]
+        fences = [Row(self.inbox, None, None, (*self.mark(topic, tp.partition, None, ()), (TOPIC_ID, told)), p)
+                  for tp, topic in sorted(sources.items()) for told in (topic_ids.get(tp.topic, "").encode(),)
+                  for p in range(partitions)]
         await (await self.producer.send_rows(fences))
         self.lanes = {tp: RelayLane(tp, topic, self) for tp, topic in sources.items()}
 

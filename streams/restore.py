@@ -75,9 +75,9 @@ def restore(
 
     read_to_end(client, {TP(changelog, p) for p in held}, take, stop)
     blobs = _blobs(client, new, held, blobs_topic, stop)
+    ends = watermarks(client, inputs, stop)
     if stop():
         return {}
-    ends = watermarks(client, inputs)
     return {tp: _one(new, tp, held[tp.partition], blobs.get(tp.partition), ends[tp]) for tp in inputs}
 
 

@@ -30,10 +30,11 @@ from streams.identity import identity_of
 from streams.records import encode_event
 from streams.settings import Settings
 from streams.transport.produce import Row
+from streams.transport.timeouts import ALERT_S, STOP_S
+from streams.watch import Watch
 
 log = logging.getLogger(__name__)
 
-STOP_S = 9.0  # a stop takes less than 10 s, whatever hangs
 TICK_S = 1.0
 STATS_S = 1.0
 GC_THRESHOLDS = (50_000, 20, 20)  # records make garbage that reference counts free; the default 700 costs throughput
@@ -62,6 +63,9 @@ class Worker:
 
     async def start(self) -> None:
         """Start every app; returns once each has its first assignment, or one has failed."""
+        if self.hosts:
+            settings = self.hosts[0].settings
+            self._tasks.append(asyncio.create_task(Watch(settings.broker, settings.client(), self.hosts).run()))
         started = asyncio.gather(*(host.app.start() for host in self.hosts))
         failure = asyncio.ensure_future(self.wait_failed())
         try:
@@ -88,15 +92,18 @@ class Worker:
         """Drain and stop every app; whether all came to their end in time."""
         for task in self._tasks:
             task.cancel()
-        stops = [asyncio.ensure_future(host.app.stop()) for host in self.hosts]
-        _, late = await asyncio.wait(stops, timeout=STOP_S)
+        loop = asyncio.get_running_loop()
+        told: list[asyncio.Future[Any]] = [
+            loop.run_in_executor(None, host.alerts.deliver, ALERT_S) for host in self.hosts if host.alerts.said]
+        stops: list[asyncio.Future[Any]] = [asyncio.ensure_future(host.app.stop()) for host in self.hosts]
+        _, late = await asyncio.wait([*stops, *told], timeout=STOP_S)
         for host, stop in zip(self.hosts, stops, strict=True):
             if stop in late:
                 log.error("%s did not stop within %.0f s and is left behind", host.agent.name, STOP_S)
                 stop.cancel()
             elif stop.exception() is not None:
                 log.error("%s stopped with %r", host.agent.name, stop.exception())
-        return not late
+        return not late & set(stops)
 
     async def measure(self) -> list[dict[str, Any]]:
         """Counters of every agent."""

@@ -15,8 +15,7 @@ from streams.transport.assign import NoTables, Owner
 from streams.transport.consume import DriverConsumer
 from streams.transport.poll import PollThread
 from streams.transport.produce import DriverProducer
-
-DRAIN_TIMEOUT_S = 5.0
+from streams.transport.timeouts import DRAIN_S
 
 
 class BatchSchema(faust.Schema):
@@ -50,7 +49,7 @@ class BatchApp(faust.App):
     """
 
     def __init__(self, group: str, *, consumer: Mapping[str, str | int], producer: Mapping[str, str | int],
-                 owner: Owner, drain_timeout_s: float = DRAIN_TIMEOUT_S) -> None:
+                 owner: Owner, drain_timeout_s: float = DRAIN_S) -> None:
         self.consumer_config = {**consumer, "group.id": group}
         self.producer_config = dict(producer)
         self.owner = owner
@@ -97,4 +96,6 @@ class BatchApp(faust.App):
 
     def _crash(self, reason: BaseException) -> None:
         super()._crash(reason)
-        self.failed.set()
+        if not self.failed.is_set():
+            self.failed.set()
+            self.owner.went_down(reason)

@@ -8,6 +8,8 @@ from typing import Protocol
 from faust.tables.manager import TableManager
 from faust.types import TP
 
+from streams.transport.poll import FetchFailed
+
 
 class Owner(Protocol):
     """What an app's partitions belong to."""
@@ -26,6 +28,14 @@ class Owner(Protocol):
 
     async def let_go(self) -> None:
         """Finish what was begun, commit it, give everything up; within `drain_timeout_s`, whatever happens."""
+        ...
+
+    async def explained(self, failed: FetchFailed) -> BaseException | None:
+        """What a partition's trouble comes from, in a person's words; None where it has passed."""
+        ...
+
+    def went_down(self, reason: BaseException) -> None:
+        """The app has crashed; called once."""
         ...
 
 

@@ -18,7 +18,7 @@ from faust.transport.consumer import Consumer
 from faust.types import TP
 from faust.types.tuples import ConsumerMessage
 
-from streams.transport.poll import BATCH_RECORDS, PollThread
+from streams.transport.poll import BATCH_RECORDS, FetchFailed, PollThread
 
 _TABLES = "state is not in Faust's tables"
 
@@ -49,6 +49,7 @@ class DriverConsumer(Consumer):
         self._tokens: dict[TP, Batch] = {}
         self.taken = 0
         self._flows = False
+        self._ending: asyncio.Task[None] | None = None
         super().__init__(*args, **kwargs)
 
     async def on_start(self) -> None:
@@ -153,7 +154,13 @@ class DriverConsumer(Consumer):
 
     def fail(self, reason: BaseException) -> None:
         """Something in the thread went wrong that cannot be waited out."""
-        self._crashing = asyncio.ensure_future(self.app.crash(reason))
+        if self._ending is None or self._ending.done():
+            self._ending = asyncio.ensure_future(self._end(reason))
+
+    async def _end(self, reason: BaseException) -> None:
+        found = await self.app.owner.explained(reason) if isinstance(reason, FetchFailed) else reason
+        if found is not None:
+            await self.app.crash(found)
 
     # ------------------------------------------------------------------ what Faust asks of a driver
     async def subscribe(self, topics: Iterable[str]) -> None:

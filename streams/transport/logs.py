@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 
 import confluent_kafka as ck
 
@@ -23,9 +24,20 @@ def passing(error: ck.KafkaError) -> bool:
 LIBRDKAFKA = logging.getLogger("librdkafka")
 
 
+_SAID_BY_THE_WATCH = re.compile(
+    r"^(FAIL|ERROR|REQTMOUT|GETPID|CONNECT)\b.*("
+    r"Connection refused|Connection reset|Connect to .* failed|Disconnected|Connection setup timed out|timed out|"
+    r"brokers are down|Connection closed|Broken pipe|Coordinator load in progress)", re.DOTALL)
+
+
 def _worth_saying(record: logging.LogRecord) -> bool:
-    """Not the remark, at every start, that the gapless guarantee counts as experimental: it is wanted."""
-    return "enable.gapless.guarantee" not in record.getMessage()
+    """Not that a connection is lost, hundreds of times from every client: `streams.watch` says it once, with its end.
+
+    Nor the remark, at every start, that the gapless guarantee counts as experimental: it is wanted. A refused login or
+    certificate is said.
+    """
+    text = record.getMessage()
+    return "enable.gapless.guarantee" not in text and _SAID_BY_THE_WATCH.match(text) is None
 
 
 LIBRDKAFKA.addFilter(_worth_saying)

@@ -18,6 +18,7 @@ import confluent_kafka as ck
 from faust.types import TP
 
 from streams.transport.logs import LIBRDKAFKA, passing
+from streams.transport.timeouts import ANSWER_S, HEARTBEAT_MS, MAX_POLL_MS, REBALANCE_S, SESSION_MS
 
 if TYPE_CHECKING:
     from streams.transport.consume import DriverConsumer
@@ -26,15 +27,14 @@ BATCH_RECORDS = 5_000
 BACKLOG_RECORDS = 20_000
 POLL_S = 0.1  # longest wait of a call for the thread
 CALLBACK_POLL_S = 0.005
-REBALANCE_S = 60.0
 TUNING: Mapping[str, str | int | bool] = {
     "enable.auto.commit": False,
     "enable.auto.offset.store": False,
     "auto.offset.reset": "error",  # where to start is said with every assignment
     "partition.assignment.strategy": "range",
-    "session.timeout.ms": 10_000,
-    "heartbeat.interval.ms": 1_000,
-    "max.poll.interval.ms": 300_000,
+    "session.timeout.ms": SESSION_MS,
+    "heartbeat.interval.ms": HEARTBEAT_MS,
+    "max.poll.interval.ms": MAX_POLL_MS,
     "fetch.min.bytes": 1,
     "fetch.wait.max.ms": 500,
     "fetch.queue.backoff.ms": 5,  # default 1,000: a full local queue then stalls its partition for a second
@@ -46,6 +46,22 @@ STALE = frozenset({
     ck.KafkaError.ILLEGAL_GENERATION, ck.KafkaError.UNKNOWN_MEMBER_ID, ck.KafkaError.REBALANCE_IN_PROGRESS,
     ck.KafkaError._STATE, ck.KafkaError.FENCED_INSTANCE_ID, ck.KafkaError._NO_OFFSET, ck.KafkaError._ASSIGNMENT_LOST,
 })
+
+
+class FetchFailed(Exception):
+    """A partition, or a topic, that cannot be read on.
+
+    Attributes:
+        topic, partition, offset: where; partition and offset are -1 or None where it is the topic.
+        code: librdkafka's.
+    """
+
+    def __init__(self, message: ck.Message, error: ck.KafkaError) -> None:
+        self.topic, self.partition, self.offset = message.topic() or "", message.partition(), message.offset()
+        self.code = error.code()
+        place = self.topic if not self.topic or self.partition in (None, -1) else \
+            f"{self.topic}-{self.partition}@{self.offset}"
+        super().__init__(f"{place}: {error.str()} ({error.name()})")
 
 
 class PollThread:
@@ -76,18 +92,17 @@ class PollThread:
                         on_lost=self._on_revoke)
 
     async def committed(self, tps: Iterable[TP]) -> dict[TP, int | None]:
-        """Committed offset of each partition, None where there is none; a broker that starts is waited for."""
+        """Committed offset of each partition, None where there is none; a broker that is away is waited for."""
         asked = [ck.TopicPartition(*tp) for tp in tps]
-        until = time.monotonic() + REBALANCE_S
         while True:
             try:
-                found = await self.call(self._client.committed, asked, 5)
+                found = await self.call(self._client.committed, asked, ANSWER_S)
                 error = next((at.error for at in found if at.error is not None), None)
             except ck.KafkaException as exc:
                 error = exc.args[0]
             if error is None:
                 break
-            if time.monotonic() > until or not passing(error):
+            if not passing(error):
                 raise ck.KafkaException(error)
             await asyncio.sleep(0.2)
         return {TP(at.topic, at.partition): at.offset if at.offset >= 0 else None for at in found}
@@ -160,7 +175,7 @@ class PollThread:
                 by_partition[message.topic(), message.partition()].append(message)
                 count += 1
             elif not passing(error):
-                self._post(self._owner.fail, ck.KafkaException(error))
+                self._post(self._owner.fail, FetchFailed(message, error))
         if count:
             self.received += count
             self._post(self._owner.arrived, self.generation, by_partition, count)

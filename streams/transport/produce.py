@@ -18,12 +18,13 @@ from faust.transport.producer import Producer
 from faust.types.tuples import TP, RecordMetadata
 
 from streams.transport.logs import LIBRDKAFKA
+from streams.transport.timeouts import MESSAGE_TIMEOUT_MS
 
 FULL_WAIT_S = 0.005
 QUEUE_RECORDS = 500_000
 TUNING: Mapping[str, str | int] = {
     "enable.gapless.guarantee": "true",
-    "message.timeout.ms": 0,  # a broker that is away is waited for; gapless does not cover time-outs
+    "message.timeout.ms": MESSAGE_TIMEOUT_MS,  # a broker that is away is waited for; gapless does not cover time-outs
     "sticky.partitioning.linger.ms": 0,
     "batch.num.messages": 100_000,
     "batch.size": 1_000_000,
@@ -212,18 +213,6 @@ class DriverProducer(Producer):
     def supports_headers(self) -> bool:
         """Kafka has headers."""
         return True
-
-    def partitions_of(self, topic: str) -> int:
-        """Partitions of a topic on the broker; blocks, so call it off the event loop.
-
-        Raises:
-            LookupError: the topic is not there.
-        """
-        assert self._shared is not None, "the producer is not started"
-        found = self._shared.client.list_topics(topic, timeout=15).topics[topic]
-        if found.error is not None or not found.partitions:
-            raise LookupError(f"topic {topic} is not on the broker ({found.error}); run: quantum topics apply")
-        return len(found.partitions)
 
 
 async def _metadata(future: asyncio.Future[Any]) -> RecordMetadata:

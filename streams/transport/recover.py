@@ -10,23 +10,34 @@ import confluent_kafka as ck
 from faust.types import TP
 
 from streams.transport.logs import LIBRDKAFKA, passing
+from streams.transport.timeouts import ANSWER_S
 
 Take = Callable[[TP, ck.Message], None]
 READ_RECORDS = 10_000
 
 
-def watermarks(client: Mapping[str, str | int], tps: Iterable[TP], timeout_s: float = 60) -> dict[TP, tuple[int, int]]:
-    """First offset held and next offset to be written of each partition; a broker that starts is waited for."""
+def watermarks(
+    client: Mapping[str, str | int], tps: Iterable[TP], stop: Callable[[], bool],
+) -> dict[TP, tuple[int, int]]:
+    """First offset held and next offset to be written of each partition; a broker that is away is waited for.
+
+    Args:
+        client: librdkafka client configuration.
+        tps: partitions.
+        stop: asked between questions; a true answer ends the waiting, with what was found by then.
+
+    Raises:
+        confluent_kafka.KafkaException: the broker refuses.
+    """
     consumer = ck.Consumer(_reader(client), logger=LIBRDKAFKA)
-    until = time.monotonic() + timeout_s
     try:
         found: dict[TP, tuple[int, int]] = {}
         for tp in tps:
-            while tp not in found:
+            while tp not in found and not stop():
                 try:
-                    found[tp] = consumer.get_watermark_offsets(ck.TopicPartition(*tp), timeout=5)
+                    found[tp] = consumer.get_watermark_offsets(ck.TopicPartition(*tp), timeout=ANSWER_S)
                 except ck.KafkaException as exc:
-                    if time.monotonic() > until or not passing(exc.args[0]):
+                    if not passing(exc.args[0]):
                         raise
                     time.sleep(0.2)
         return found

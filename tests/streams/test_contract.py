@@ -33,6 +33,7 @@ from mode.utils.queues import FlowControlEvent
 from streams.transport.app import BatchApp, DriverTransport
 from streams.transport.assign import NoTables
 from streams.transport.consume import DriverConsumer
+from streams.transport.poll import FetchFailed
 from streams.transport.produce import DriverProducer
 
 
@@ -43,6 +44,12 @@ class Nobody:
         return {}
 
     async def let_go(self) -> None:
+        return
+
+    async def explained(self, failed: FetchFailed) -> BaseException | None:
+        return failed
+
+    def went_down(self, reason: BaseException) -> None:
         return
 
 
@@ -101,10 +108,10 @@ OVERRIDDEN = {
     DriverTransport: Transport,
 }
 OURS = {
-    "arrived", "cut", "group_assigned", "group_revoked", "fail", "send_rows", "partitions_of", "batches",
+    "arrived", "cut", "group_assigned", "group_revoked", "fail", "send_rows", "batches",
     "drain_left_s",
-    "_deliver", "_forget", "_post", "_settle", "__init__", "__module__", "__doc__", "__abstractmethods__", "_abc_impl",
-    "thread", "logger",
+    "_deliver", "_end", "_forget", "_post", "_settle", "__init__", "__module__", "__doc__", "__abstractmethods__",
+    "_abc_impl", "thread", "logger",
 }
 
 
