@@ -38,6 +38,8 @@ _EPILOG = "\b\nStates:\n" + "\n".join(f"  {name}: {text}" for name, text in STAT
 With --json, one object (with --watch one a line):
   at_ms, interval_s, broker
   dead_letters: {topic: records}, topics that have some
+  alerts: list of {component, status, reason, writer, ts_ms, place}: those on
+    system.health.alert after which the component was not HEALTHY
   agents: list of
     agent, state, why, group
     members: of its consumer group; a heartbeat, never evidence
@@ -156,7 +158,10 @@ def _view(overview: Overview | NoBroker) -> RenderableType:
     if notes:
         parts += [Text(""), *notes]
     letters = ", ".join(f"{topic} {n}" for topic, n in overview.dead_letters.items())
-    parts += [Text(""), Text(f"dead letters: {letters or 'none'}")]
+    parts += [Text(""), Text(f"dead letters: {letters or 'none'}"),
+              Text(f"health alerts: {'' if overview.alerts else 'none'}")]
+    parts += [Text("  ").append(Text(f"{a.component} {a.status}", style="red" if a.status == "CRITICAL" else "yellow"))
+              .append(f": {a.reason}  [{a.place}, {iso(a.ts_ms)}]") for a in overview.alerts]
     return Group(*parts)
 
 

@@ -32,7 +32,8 @@ _EPILOG = "\b\nStates:\n" + "\n".join(f"  {name}: {text}" for name, text in STAT
 
 \b
 Exit codes: 0 all that is built is PASS, IDLE or NOT APPLICABLE; 1 a FAIL or
-STALE; 3 a NOT PROVEN or EXPIRED; 4 broker unreachable.
+STALE; 3 a NOT PROVEN or EXPIRED, or a health alert that stands; 4 broker
+unreachable.
 
 \b
 With --json, one object:
@@ -40,6 +41,8 @@ With --json, one object:
   at_ms, sample, sample_seed, since, exit_code
   agents: list of {agent, cells: {RUNS, RECEIVES, LEARNS, PERSISTS, APPLIED,
     ORIGIN: {state, why, place, age_s, figures}}}
+  alerts: list of {component, status, reason, writer, place}: health alerts
+    after which the component was not HEALTHY
   controls: list of {symbol, kind, state, why, place, age_s, figures}, of the
     runs whose key is on control.reveal
   evidence: {file, sha256}; with --evidence, which writes quantum.evidence/1
@@ -124,6 +127,9 @@ def show(console: Console, report: Report) -> None:
     for row in report.rows:
         for line in _sentences(row):
             console.print(line)
+    for found in report.alerts:
+        console.print(Text("health alert ").append(found.text, style="red" if found.alert.status == "CRITICAL"
+                                                   else "yellow"))
     for v in report.controls:
         console.print(_sentence(f"control {v.symbol}, {v.kind}", v.cell))
 

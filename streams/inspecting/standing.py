@@ -25,6 +25,8 @@ from streams.inspecting.shown import DLQ, decoded
 from streams.log import LogReader, Record, Start, ask
 from streams.records import CE_ID, HEAD_KEY, header, output_id
 from streams.settings import Settings
+from streams.unresolved import TOPIC as ALERTS
+from streams.unresolved import unresolved
 
 BEHIND_S = 10.0  # what waits may take this long at the present rate before an agent counts as behind
 LOOK_BACK = (16, 256, 4096)  # last offsets of each partition searched for evidence, one after the other
@@ -123,14 +125,27 @@ class Standing:
 
 
 @dataclass(frozen=True)
+class Alert:
+    """A health alert after which its component was not HEALTHY; `place` is `topic-partition@offset`."""
+
+    component: str
+    status: str
+    reason: str
+    writer: str
+    ts_ms: int
+    place: str
+
+
+@dataclass(frozen=True)
 class Overview:
-    """All agents, and the dead letters of each topic that has some."""
+    """All agents, the dead letters of each topic that has some, and the alerts that stand."""
 
     at_ms: int
     interval_s: float
     broker: str
     agents: list[Standing]
     dead_letters: dict[str, int]
+    alerts: list[Alert] = field(default_factory=list)
 
 
 def judge(*, missing: Iterable[str], proof: bool, moved: int, lag: int, members: int,
@@ -176,6 +191,7 @@ class Watcher:
         self._admin = AdminClient({**settings.client()})
         self._commits = Commits(settings, TIMEOUT_S)
         self._codec = Codec()
+        self._alerted: tuple[dict[Place, int], list[Alert]] = ({}, [])
         self._found: dict[tuple[str, str], tuple[dict[Place, int], dict[int, Record]]] = {}
 
     def sample(self) -> Sample:
@@ -197,7 +213,15 @@ class Watcher:
         letters = {topic: sum(end - now.bounds[p][0] for p, end in some.items())
                    for topic, some in ends.items() if topic.endswith(DLQ)}
         return Overview(int(time.time() * 1000), now.at_s - before.at_s, self._settings.broker, agents,
-                        {topic: n for topic, n in letters.items() if n})
+                        {topic: n for topic, n in letters.items() if n}, self._alerts(ends.get(ALERTS, {})))
+
+    def _alerts(self, ends: dict[Place, int]) -> list[Alert]:
+        """The alerts that stand; read again when the topic has grown."""
+        if self._alerted[0] != ends:
+            found = unresolved(self._codec, self._log.read(ALERTS))
+            self._alerted = (ends, [Alert(a.component, a.status, a.reason, a.writer, a.ts_ms, record.place)
+                                    for a, record in found])
+        return self._alerted[1]
 
     # ------------------------------------------------------------------ one agent
     def _standing(self, io: AgentIO, before: Sample, now: Sample, ends: dict[str, dict[Place, int]]) -> Standing:

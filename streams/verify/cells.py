@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from streams.log import Record
+from streams.unresolved import Standing
 
 State = Literal["PASS", "FAIL", "STALE", "IDLE", "NOT PROVEN", "EXPIRED", "NOT BUILT", "NOT APPLICABLE"]
 Kind = Literal["RUNS", "RECEIVES", "LEARNS", "PERSISTS", "APPLIED", "ORIGIN"]
@@ -105,11 +106,16 @@ class Report:
     since: str | None
     rows: tuple[Row, ...]
     controls: tuple[Verdict, ...] = ()
+    alerts: tuple[Standing, ...] = ()
 
     @property
     def exit_code(self) -> int:
-        """0: all that is built is PASS, IDLE or NOT APPLICABLE; 1: a FAIL or STALE; 3: a NOT PROVEN or EXPIRED."""
-        return exit_code(c.state for _, _, c in self.every)
+        """0: all that is built is PASS, IDLE or NOT APPLICABLE; 1: a FAIL or STALE; 3: a NOT PROVEN or EXPIRED.
+
+        A health alert that stands is the word of its writer, no evidence: it makes no cell anything. But somebody says
+        that all is not well, and nobody says that it is over: that is no 0, it is a 3.
+        """
+        return exit_code(c.state for _, _, c in self.every) or (3 if self.alerts else 0)
 
     @property
     def every(self) -> list[tuple[str, str, Cell]]:
@@ -124,6 +130,9 @@ class Report:
             "since": self.since, "exit_code": self.exit_code,
             "agents": [{"agent": row.agent, "cells": {kind: _as_dict(c) for kind, c in row.cells.items()}}
                        for row in self.rows],
+            "alerts": [{"component": found.alert.component, "status": found.alert.status,
+                        "reason": found.alert.reason, "writer": found.alert.writer, "place": found.record.place}
+                       for found in self.alerts],
             "controls": [{"symbol": v.symbol, "kind": v.kind, **_as_dict(v.cell)} for v in self.controls],
         }
 

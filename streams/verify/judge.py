@@ -12,6 +12,8 @@ from agents.contract import Agent
 from schemas.catalogue import AGENTS, AgentIO
 from schemas.codec import Codec
 from streams.identity import Identity
+from streams.unresolved import TOPIC as ALERTS
+from streams.unresolved import unresolved
 from streams.verify import shown
 from streams.verify.applied import applied
 from streams.verify.cells import KINDS, Cell, Kind, Report, Row, cell
@@ -87,7 +89,8 @@ def _judge(evidence: Evidence, roster: Mapping[str, Agent[Any]], sample: int, sa
             rows.append(Row(io.name, _cells(evidence, io, origins, sources, sample, random, sample_seed, patience_s,
                                             fresh_s, budget)))
     return Report(evidence.now_ms, sample, sample_seed, None if since is None else since.text, tuple(rows),
-                  judge_controls(evidence) if controls else ())
+                  judge_controls(evidence) if controls else (),
+                  tuple(unresolved(evidence.codec, evidence.records(ALERTS))))
 
 
 def _cells(evidence: Evidence, io: AgentIO, origins: Origins, sources: Sources, sample: int, random: Random,

@@ -154,6 +154,10 @@ class WorkerProcess:
         self._process.send_signal(signal.SIGTERM)
         return self._process.wait(10)
 
+    def ended(self) -> int | None:
+        """The exit code, None while it runs."""
+        return self._process.poll()
+
     def pause(self, paused: bool) -> None:
         """SIGSTOP or SIGCONT."""
         self._process.send_signal(signal.SIGSTOP if paused else signal.SIGCONT)

@@ -29,13 +29,13 @@ class Broker:
 
     def __init__(self, folder: Path, cache: Path) -> None:
         self._home = Settings(data_dir=folder, cache_dir=cache)
-        self._folder = folder
+        self.folder = folder
         self.up()
         self.settings = self._home.replace(broker=self._running.address, app_id="loss")
 
     def up(self) -> None:
         """Start it, at the address that it had."""
-        self._running = embedded.up(self._home, ephemeral_dir=self._folder)
+        self._running = embedded.up(self._home, ephemeral_dir=self.folder)
 
     def kill(self) -> None:
         """SIGKILL, and wait for its end."""
@@ -51,7 +51,7 @@ class Broker:
         """Stop it for good."""
         if psutil.pid_exists(self._running.pid):
             self.freeze(False)
-        embedded.down(self._home, ephemeral_dir=self._folder)
+        embedded.down(self._home, ephemeral_dir=self.folder)
 
 
 @pytest.fixture
