@@ -17,7 +17,7 @@ import logging
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -166,11 +166,8 @@ def quiet_libraries() -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
 
 
-async def _serve(worker: Worker) -> bool:
-    """Run until a signal or a failure; true if it was a signal and everything stopped in time."""
-    loop, stop = asyncio.get_running_loop(), asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+async def _serve(worker: Worker, stop: asyncio.Event) -> bool:
+    """Run until told to stop or a failure; true if it was told to and everything stopped in time."""
     told = asyncio.ensure_future(stop.wait())
     starting = asyncio.ensure_future(worker.start())
     await asyncio.wait((told, starting), return_when=asyncio.FIRST_COMPLETED)
@@ -191,15 +188,22 @@ async def _serve(worker: Worker) -> bool:
 
 
 def serve(settings: Settings, agents: Mapping[str, Agent[Any]], *, clock: bool = False,
-          stats: Path | None = None) -> bool:
-    """Run agents in this process until SIGTERM or SIGINT; true if they stopped clean and in time."""
+          stats: Path | None = None, ready: Callable[[], None] = lambda: None) -> bool:
+    """Run agents in this process until SIGTERM or SIGINT; true if they stopped clean and in time.
+
+    Args:
+        ready: called once signals are obeyed, before anything is started.
+    """
     quiet_libraries()
     gc.set_threshold(*GC_THRESHOLDS)
     sys.setswitchinterval(SWITCH_INTERVAL_S)
-    worker = Worker(make_hosts(settings, agents), clock=clock, stats=stats)
-    loop = asyncio.new_event_loop()
+    loop, stop = asyncio.new_event_loop(), asyncio.Event()
     asyncio.set_event_loop(loop)  # mode looks the loop up where services are made
     try:
-        return loop.run_until_complete(_serve(worker))
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop.set)
+        ready()
+        worker = Worker(make_hosts(settings, agents), clock=clock, stats=stats)
+        return loop.run_until_complete(_serve(worker, stop))
     finally:
         loop.close()

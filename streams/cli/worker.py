@@ -67,9 +67,12 @@ def command(ctx: click.Context, settings: Settings, agents: str | None, agent_co
         topics.connect(settings)
     except topics.BrokerUnreachable as exc:
         raise Unreachable(str(exc)) from None
-    if until_eof:
-        threading.Thread(target=_stop_at_eof, name="until-eof", daemon=True).start()
-    good = serve(settings, running, clock=clock, stats=stats)
+
+    def watch_input() -> None:  # not before signals are obeyed: the input may have ended already
+        if until_eof:
+            threading.Thread(target=_stop_at_eof, name="until-eof", daemon=True).start()
+
+    good = serve(settings, running, clock=clock, stats=stats, ready=watch_input)
     if as_json:
         print_json({"agents": names, "stopped": "clean" if good else "failed"})
     ctx.exit(Exit.GOOD if good else Exit.FAILED)

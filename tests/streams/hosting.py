@@ -136,13 +136,12 @@ def committed(settings: Settings, agent: str, topic: str) -> Mapping[int, int]:
 class WorkerProcess:
     """A worker in a process of its own."""
 
-    def __init__(self, settings: Settings, name: str, log: Path) -> None:
-        script = Path(__file__).with_name("counting_worker.py")
+    def __init__(self, settings: Settings, name: str, log: Path, script: str = "counting_worker.py") -> None:
         self.log = log
         with log.open("a") as file:
             self._process = subprocess.Popen(
-                [sys.executable, str(script), settings.broker, settings.topic_prefix, settings.app_id,
-                 str(settings.data_dir), name], stderr=file, stdout=file)
+                [sys.executable, str(Path(__file__).with_name(script)), settings.broker, settings.topic_prefix,
+                 settings.app_id, str(settings.data_dir), name], stderr=file, stdout=file)
 
     def kill(self) -> None:
         """SIGKILL."""
