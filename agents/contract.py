@@ -17,10 +17,10 @@ from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 
 import msgspec
 
-from schemas.events import Event
+from schemas.events import Event, PolicyCommand
 from schemas.refused import Refused
 
-__all__ = ["Agent", "Config", "Output", "Refused", "State"]
+__all__ = ["Agent", "Config", "Output", "Refused", "State", "Tombstone"]
 
 
 class State(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,6 +41,16 @@ class Output(NamedTuple):
 
     topic: str
     event: Event
+
+
+class Tombstone(Event, frozen=True, kw_only=True, gc=False):
+    """The null that frees a policy's key on `policy.current`: no record is left there, the ledger keeps them all."""
+
+    SCHEMA_NAME: ClassVar[str] = "Tombstone"
+    policy_id: str
+    """Key that is freed."""
+    ts_ms: int
+    """Event time of the event that let it leave."""
 
 
 class Agent(Generic[S]):
@@ -95,3 +105,18 @@ class Agent(Generic[S]):
     def sticky_key(self, event: Event) -> str | None:
         """Key under which a broadcast event is kept for scopes born later; None: not kept."""
         return None
+
+    def rolled_back(self, current: S, old: S | Refused, command: PolicyCommand) -> tuple[S, tuple[Output, ...]]:
+        """Take an old state back, as a person commands; for agents that write policies.
+
+        Args:
+            current: state of the scope.
+            old: its state at the version that the command names, decoded and held against its hash; or why there is
+                none. Either way the command is answered by one new version.
+            command: a ROLLBACK of a policy of this agent.
+
+        Returns:
+            The state that learning goes on from, and what to publish. What guards against taking an event twice stays
+            that of `current`.
+        """
+        raise Refused("UNEXPECTED", f"{self.name} takes no state back")

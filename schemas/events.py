@@ -556,7 +556,7 @@ class PolicyCommand(Event, frozen=True, kw_only=True, gc=False):
     ts_ms: int
     """Event time from which it holds."""
     command: Command
-    """HALT and RESUME: close positions and open none. The others act on a policy."""
+    """HALT and RESUME: close positions and open none. The others act on a policy: FREEZE stops learning, UNFREEZE lets it go on, ROLLBACK takes an old state back, RETIRE ends it."""
     symbol: str | None = None
     """Symbol that it concerns; null: all."""
     policy_id: str | None = None
@@ -567,6 +567,16 @@ class PolicyCommand(Event, frozen=True, kw_only=True, gc=False):
     """Who commands."""
     reason: str
     """Why."""
+    freeze: bool | None = None
+    """With ROLLBACK: learn nothing more from there on; null or false: learning goes on."""
+    seen_version: int | None = None
+    """Newest version on the ledger when the command was given; what was learned since is undone as well."""
+    state: bytes | None = None
+    """With ROLLBACK: the learner's state at that version, as it was encoded then; at most 512 KiB."""
+    state_hash: str | None = None
+    """With ROLLBACK: SHA-256 of scope, a zero byte and that state, hex; what the version's provenance names."""
+    state_format: int | None = None
+    """With ROLLBACK: format version of that state."""
 
 
 class PolicyRecord(Event, frozen=True, kw_only=True, gc=False):
@@ -592,7 +602,7 @@ class PolicyRecord(Event, frozen=True, kw_only=True, gc=False):
     status: PolicyStatus
     """FROZEN: serves, learns no more. RETIRED: fall back."""
     reason: str
-    """Why this version: genesis, update, drift, or a command."""
+    """Why this version: genesis, update, drift, or the command with the person's reason; refused: where a command could not be obeyed."""
     outcomes: int
     """Outcomes learned from so far."""
     mask: tuple[str, ...]
@@ -605,6 +615,16 @@ class PolicyRecord(Event, frozen=True, kw_only=True, gc=False):
     """Whether the outcomes of this policy's own decisions show a mean above neutral (0): true while edge.lower_r is above 0, false while it is not; null where it was not evaluated (fewer than 100 outcomes, or a learner that does not evaluate it). It speaks of this version: a later one may take it back."""
     edge: Edge | None = None
     """Null where edge_claim is null."""
+    command_id: str | None = None
+    """Command that this version answers; null where none made it."""
+    actor: str | None = None
+    """Who gave that command."""
+    obeyed: bool | None = None
+    """Whether that command was obeyed; false: refused, and nothing but the version is new."""
+    restored_version: int | None = None
+    """Version whose state a rollback took back; the versions between are undone."""
+    unlearned: int | None = None
+    """Learnable outcomes so far from which nothing was learned, because the policy was frozen or retired; null in records of older releases."""
     provenance: Provenance | None = None
     """Which inputs and which code made this version; stamped by the fold."""
     source: str
@@ -714,7 +734,7 @@ class Decision(Event, frozen=True, kw_only=True, gc=False):
     forced: bool
     """True where the action did not come from a policy; never learned from."""
     forced_reason: str | None = None
-    """no_policy, policy_expired, policy_retired, missing_feature or frozen; null where not forced."""
+    """no_policy, policy_expired, policy_retired, policy_rolled_back, halt or missing_feature; null where not forced."""
     policy_id: str | None = None
     """Policy that was in force; null where none was."""
     policy_version: int | None = None

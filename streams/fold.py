@@ -20,6 +20,7 @@ from schemas import catalogue
 from schemas.catalogue import GLOBAL, TOPICS, AgentIO
 from schemas.codec import Codec
 from schemas.events import Event, Fence, PartitionHead, PolicyRecord, Provenance, ScopeState, Seen, Sticky
+from streams import commanded
 from streams.blobs import BlobLost, Blobs, lightened
 from streams.identity import Identity
 from streams.keeping import Flush, Keeper, digest_of
@@ -180,8 +181,8 @@ class PartitionFold:
             event = self.codec.decode(source.topic, record.value)
         if self.io.reads[source.topic] == "broadcast":
             self._remember(source.topic, event, record.value)
-            symbol = getattr(event, "symbol", None)
-            return event, sorted(self.scopes) if symbol is None else [s for s in (symbol,) if s in self.scopes]
+            only = commanded.addressee(event)
+            return event, sorted(self.scopes) if only is None else [s for s in (only,) if s in self.scopes]
         expected = event_key(source.topic, event)
         if record.source is None and record.key != expected:
             raise Refused("KEY_MISMATCH", f"key {record.key!r}, but the value belongs to {expected!r}")
@@ -191,7 +192,9 @@ class PartitionFold:
     def _remember(self, topic: str, event: Event, value: bytes | None) -> None:
         key = self.agent.sticky_key(event)
         if key is not None:
-            self.sticky[key] = (topic, value if value is not None else self.codec.encode(topic, event), event)
+            kept = commanded.without_state(event)
+            whole = kept is event and value is not None
+            self.sticky[key] = (topic, value if whole else self.codec.encode(topic, kept), kept)  # type: ignore[assignment]
 
     def _step(self, scope: str, event: Event, offset: int) -> list[Outgoing]:
         entry = self.scopes.get(scope)
@@ -199,7 +202,7 @@ class PartitionFold:
             entry = self._born(scope, offset)
         elif offset <= entry.offset:  # the scope's record was durable before the head's: already in it
             return []
-        state, outputs = self.agent.step(entry.state, event)
+        state, outputs = commanded.step(self.agent, self.codec, scope, entry.state, event)
         born = scope not in self.scopes
         changed = born or state is not entry.state
         if changed:
@@ -218,7 +221,7 @@ class PartitionFold:
     def _born(self, scope: str, offset: int) -> Scope:
         state = self.agent.new(scope)
         for _, _, event in self.sticky.values():
-            if getattr(event, "symbol", None) in (None, scope):
+            if commanded.addressee(event) in (None, scope):
                 state, _ = self.agent.step(state, event)
         return Scope(state, offset - 1)
 

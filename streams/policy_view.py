@@ -60,7 +60,8 @@ def as_dict(held: Held) -> dict[str, Any]:
     shown: dict[str, Any] = {
         name: getattr(record, name)
         for name in ("policy_id", "version", "agent", "scope", "status", "reason", "outcomes", "ts_ms",
-                     "valid_from_ms", "valid_until_ms", "fallback", "mask", "edge_claim", "source", "origin")
+                     "valid_from_ms", "valid_until_ms", "fallback", "mask", "edge_claim", "command_id", "actor",
+                     "obeyed", "restored_version", "unlearned", "source", "origin")
     }
     p = record.provenance
     shown["edge"] = _fields(record.edge)
@@ -85,6 +86,11 @@ def head_lines(held: Held) -> list[str]:
         f"edge      {edge_sentence(r)}",
         f"read at   {held.place}",
     ]
+    if r.command_id is not None:
+        back = "" if r.restored_version is None else f"; the state of version {r.restored_version}"
+        lines.append(f"command   {r.command_id} by {r.actor}{back}" + ("" if r.obeyed else ", refused"))
+    if r.unlearned:
+        lines.append(f"unlearned {r.unlearned} outcomes that came while it was frozen or retired")
     if p is None:
         return [*lines, "inputs    no provenance on this record"]
     lines += [

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
+from agents.contract import Tombstone
 from schemas import catalogue
 from schemas.catalogue import TOPICS
 from schemas.codec import Codec
@@ -96,7 +97,7 @@ def event_key(topic: str, event: Event) -> bytes:
 
 
 def encode_event(codec: Codec, topic: str, event: Event, ce_id: str, source: str) -> Outgoing:
-    """An event as a record: key and headers in plain text, value in Avro."""
+    """An event as a record: key and headers in plain text, value in Avro; a tombstone has none."""
     headers: list[tuple[str, bytes]] = [
         (CE_ID, ce_id.encode()),
         (CE_TYPE, event.SCHEMA_NAME.encode()),
@@ -104,7 +105,8 @@ def encode_event(codec: Codec, topic: str, event: Event, ce_id: str, source: str
     ]
     if isinstance(event, PolicyRecord):
         headers += [("policy_id", event.policy_id.encode()), ("version", str(event.version).encode())]
-    return Outgoing(topic, event_key(topic, event), codec.encode(topic, event), tuple(headers), event)
+    value = None if isinstance(event, Tombstone) else codec.encode(topic, event)
+    return Outgoing(topic, event_key(topic, event), value, tuple(headers), event)
 
 
 def dead_letter(source: Source, record: Incoming, reason: str, detail: str, by: str) -> Outgoing:

@@ -6,17 +6,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import shutil
 import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
 from filelock import FileLock
 
+from schemas import catalogue
 from streams import broker as embedded
 from streams import topics
 from streams.settings import ENV_PREFIX, Settings
@@ -70,6 +73,14 @@ def prefix(broker: Settings, request: pytest.FixtureRequest) -> Iterator[Setting
     if own:
         for future in client.delete_topics(own).values():
             future.exception()  # resolved, or the client is collected too early
+
+
+@pytest.fixture
+def direct_learner(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The catalogue with `q_learning` as an agent without an inbox: one input, ours, keyed by its scope."""
+    agents: Any = catalogue.AGENTS
+    io = dataclasses.replace(catalogue.AGENTS["q_learning"], reads={"learning.experience": "by_scope"}, direct=True)
+    monkeypatch.setitem(agents, "q_learning", io)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

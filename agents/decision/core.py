@@ -6,11 +6,12 @@ from typing import ClassVar
 
 import msgspec
 
+from agents.algorithms.commanded import NOTHING, Commanded, answered, barred, ordered
 from agents.algorithms.counter import choose, uniform
 from agents.algorithms.strategies import signals
 from agents.contract import Agent, Config, Output, Refused, State
 from agents.decision.held import HeldPolicy, held, in_force, needed, taken
-from schemas.events import Decision, Event, Features, PolicyRecord, Regime, Strategy
+from schemas.events import Decision, Event, Features, PolicyCommand, PolicyRecord, Regime, Strategy
 
 TOPIC = "rl.meta.strategy_selected"
 NO_SIGNALS = (0, 0, 0, 0)
@@ -49,11 +50,30 @@ class Decider(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DecisionState(State, frozen=True, kw_only=True):
-    """Per symbol: the primary interval, the last decided bar, the policies."""
+    """Per symbol: the primary interval, the last decided bar, the policies, what people command.
+
+    `halt_ms`, `halted`: newest halt or resume.
+    """
 
     deciders: tuple[Decider, ...]
     interval_ms: int | None = None
     decided_ms: int = -1
+    commanded: Commanded = NOTHING
+    halted: bool = False
+    halt_ms: int = -1
+
+
+class FirstState(State, frozen=True, kw_only=True):
+    """Format 1, before commands were obeyed."""
+
+    deciders: tuple[Decider, ...]
+    interval_ms: int | None
+    decided_ms: int
+
+
+def from_first(old: FirstState) -> DecisionState:
+    """Format 2: nothing was commanded."""
+    return DecisionState(deciders=old.deciders, interval_ms=old.interval_ms, decided_ms=old.decided_ms)
 
 
 class DecisionAgent(Agent[DecisionState]):
@@ -62,6 +82,8 @@ class DecisionAgent(Agent[DecisionState]):
     name: ClassVar[str] = "decision"
     state_type = DecisionState
     config_type: ClassVar[type[Config]] = DecisionConfig
+    format_version: ClassVar[int] = 2  # 2: commands
+    former = {1: (FirstState, from_first)}  # noqa: RUF012
     config: DecisionConfig
 
     def new(self, scope: str) -> DecisionState:
@@ -69,12 +91,34 @@ class DecisionAgent(Agent[DecisionState]):
         return DecisionState(deciders=tuple(Decider(name=n) for n in self.config.deciders))
 
     def step(self, state: DecisionState, event: Event) -> tuple[DecisionState, tuple[Output, ...]]:
-        """Fold features (perhaps decide) or a policy (keep it)."""
+        """Fold features (perhaps decide), a policy (keep it) or a command (obey it)."""
         if isinstance(event, Features):
             return self._features(state, event)
         if isinstance(event, PolicyRecord):
             return self._policy(state, event), ()
+        if isinstance(event, PolicyCommand):
+            return self._command(state, event), ()
         return state, ()
+
+    def sticky_key(self, event: Event) -> str | None:
+        """Commands that a symbol born later must obey: it may have a policy that was not read yet."""
+        if not isinstance(event, PolicyCommand) or event.command in ("FREEZE", "UNFREEZE"):
+            return None
+        return f"{event.command}:{event.policy_id or event.symbol or '*'}"
+
+    def _command(self, state: DecisionState, command: PolicyCommand) -> DecisionState:
+        """Obey at once; of halt and resume the newest by event time counts, and a halt wins over a resume."""
+        if command.command in ("HALT", "RESUME"):
+            halt = command.command == "HALT"
+            if (command.ts_ms, halt) <= (state.halt_ms, state.halted):
+                return state
+            return msgspec.structs.replace(state, halted=halt, halt_ms=command.ts_ms)
+        policy_id, above = command.policy_id or "", 0 if command.command == "RETIRE" else command.version
+        ours = policy_id.partition("/")[0] in self.config.deciders
+        if not ours or above is None or command.command not in ("RETIRE", "ROLLBACK"):
+            return state
+        after = ordered(state.commanded, command.command_id, policy_id, above)
+        return state if after is state.commanded else msgspec.structs.replace(state, commanded=after)
 
     def _policy(self, state: DecisionState, record: PolicyRecord) -> DecisionState:
         for i, decider in enumerate(state.deciders):
@@ -82,7 +126,9 @@ class DecisionAgent(Agent[DecisionState]):
                 policies = taken(decider.policies, held(record), state.decided_ms, self.config.pending_limit)
                 changed = Decider(name=decider.name, version=record.version, policies=policies)
                 deciders = (*state.deciders[:i], changed, *state.deciders[i + 1:])
-                return msgspec.structs.replace(state, deciders=deciders)
+                commanded = state.commanded if record.command_id is None else answered(
+                    state.commanded, record.command_id, record.policy_id, record.version, record.restored_version)
+                return msgspec.structs.replace(state, deciders=deciders, commanded=commanded)
         return state
 
     def _features(self, state: DecisionState, bar: Features) -> tuple[DecisionState, tuple[Output, ...]]:
@@ -95,16 +141,18 @@ class DecisionAgent(Agent[DecisionState]):
             raise Refused("CONTRADICTORY", "ready, but without regime, volatility_30 or atr_14_pct")
         outputs = []
         for decider in state.deciders:
-            decision = self._decide(decider, bar, bar.regime, bar.volatility_30, bar.atr_14_pct)
+            decision = self._decide(state, decider, bar, bar.regime, bar.volatility_30, bar.atr_14_pct)
             outputs.append(Output(TOPIC, decision))
         state = DecisionState(
             deciders=tuple(msgspec.structs.replace(d, policies=needed(d.policies, bar.ts_ms))
                            for d in state.deciders),
-            interval_ms=state.interval_ms, decided_ms=bar.ts_ms,
+            interval_ms=state.interval_ms, decided_ms=bar.ts_ms, commanded=state.commanded, halted=state.halted,
+            halt_ms=state.halt_ms,
         )
         return state, tuple(outputs)
 
-    def _decide(self, decider: Decider, bar: Features, regime: Regime, volatility: float, atr_pct: float) -> Decision:
+    def _decide(self, state: DecisionState, decider: Decider, bar: Features, regime: Regime, volatility: float,
+                atr_pct: float) -> Decision:
         config = self.config
         policy = in_force(decider.policies, bar.ts_ms)
         decision_id = f"{bar.symbol}/{decider.name}/{bar.ts_ms}"
@@ -112,9 +160,9 @@ class DecisionAgent(Agent[DecisionState]):
             ema_dist_14=bar.ema_dist_14, ema_dist_50=bar.ema_dist_50, bollinger_position=bar.bollinger_position,
             range_position=bar.range_position,
         )
-        action = greedy = config.baseline_action if policy is None else policy.fallback
+        action = greedy = config.baseline_action if policy is None or state.halted else policy.fallback
         propensity, state_key = 1.0, None
-        reason = _forced_reason(policy, bar.ts_ms, directions is None)
+        reason = "halt" if state.halted else _forced_reason(policy, state.commanded, bar.ts_ms, directions is None)
         if policy is not None and policy.cells:
             cell = policy.cell(regime, volatility)
             state_key = cell.state_key
@@ -133,10 +181,13 @@ class DecisionAgent(Agent[DecisionState]):
         )
 
 
-def _forced_reason(policy: HeldPolicy | None, ts_ms: int, missing: bool) -> str | None:
+def _forced_reason(policy: HeldPolicy | None, commanded: Commanded, ts_ms: int, missing: bool) -> str | None:
     """Why the policy may not choose; None where it may."""
     if policy is None:
         return "no_policy"
+    by_command = barred(commanded, policy.policy_id, policy.version)
+    if by_command is not None:
+        return by_command
     if policy.status == "RETIRED":
         return "policy_retired"
     if policy.valid_until_ms is not None and ts_ms > policy.valid_until_ms:

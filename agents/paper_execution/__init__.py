@@ -1,7 +1,7 @@
 """Paper execution: decisions are filled, held and closed on candles, by rules that stand in every trade record.
 
-Reads  policy.commands (halt, retire), market.instruments (costs), market.candles, policy.ledger (retired policies),
-       rl.meta.strategy_selected (decisions).
+Reads  policy.commands (halt, retire, rollback), market.instruments (costs), market.candles, policy.ledger (retired and
+       undone versions, answers to commands), rl.meta.strategy_selected (decisions).
 Writes execution.trade.closed, decision.outcome (one a decision), policy.applied, execution.equity.marked.
 
 Every book has its own money and at most one position. A decision taken at the close of bar t is filled at the open of

@@ -24,12 +24,14 @@ import msgspec
 from msgspec.structs import replace
 
 from agents.algorithms.candles import candle_problem, numbers_digest
+from agents.algorithms.commanded import NOTHING, RETIRED, answered, barred, ordered
 from agents.algorithms.fills import Costs
-from agents.contract import Agent, Config, Output, Refused, State
+from agents.contract import Agent, Config, Output, Refused
 from agents.paper_execution.baselines import BOOKS, baseline_order, order_of
 from agents.paper_execution.book import NEVER_MS, Bar, Happening, Order, Terms, run_bar
 from agents.paper_execution.layout import Book, PaperConfig
 from agents.paper_execution.records import mark, outputs_of, refusal
+from agents.paper_execution.state import FirstState, PaperState, Retired, from_first
 from schemas.events import (
     STRATEGY_SYMBOLS,
     Candle,
@@ -45,42 +47,14 @@ MAX_DECISION_ID = 510  # a trade's id is two characters longer, and ids have 512
 RULES = "fill=next_open both_in_bar=stop exits=spread+slippage"
 
 
-class Retired(State, frozen=True, kw_only=True):
-    """A policy that must not be executed: up to a version, or, retired by command, whatever the version."""
-
-    policy_id: str
-    version: int | None
-
-
-class PaperState(State, frozen=True, kw_only=True):
-    """State of a symbol.
-
-    `interval_ms`: primary interval, 0 before the first candle. `recent_*`: last candles received. `done_ms`: opening
-    time of the last candle taken. `queue`: candles that wait. `pending`: decisions that wait for their candle.
-    `halt_ms`, `halted`: newest halt or resume command.
-    """
-
-    interval_ms: int = 0
-    source: str = ""
-    recent_open_ms: tuple[int, ...] = ()
-    recent_digests: tuple[bytes, ...] = ()
-    done_ms: int = -1
-    queue: tuple[Candle, ...] = ()
-    pending: tuple[Decision, ...] = ()
-    instruments: tuple[Instrument, ...] = ()
-    books: tuple[Book, ...] = ()
-    baselines: tuple[Book, ...] = ()
-    halted: bool = False
-    halt_ms: int = -1
-    retired: tuple[Retired, ...] = ()
-
-
 class PaperExecutionAgent(Agent[PaperState]):
     """Fills decisions on candles. Config: `PaperConfig`."""
 
     name: ClassVar[str] = "paper_execution"
     state_type = PaperState
     config_type: ClassVar[type[Config]] = PaperConfig
+    format_version: ClassVar[int] = 2  # 2: rollbacks, answers
+    former = {1: (FirstState, from_first)}  # noqa: RUF012
     config: PaperConfig
 
     def __init__(self, config: Config | None = None) -> None:
@@ -94,12 +68,10 @@ class PaperExecutionAgent(Agent[PaperState]):
         return PaperState()
 
     def sticky_key(self, event: Event) -> str | None:
-        """Commands that a symbol born later must obey: the newest halt and resume, and every retired policy."""
-        if not isinstance(event, PolicyCommand):
+        """Commands that a symbol born later must obey: of each kind the newest, of a policy or symbol."""
+        if not isinstance(event, PolicyCommand) or event.command in ("FREEZE", "UNFREEZE"):
             return None
-        if event.command in ("HALT", "RESUME"):
-            return f"{event.command}:{event.symbol or '*'}"
-        return f"RETIRE:{event.policy_id}" if event.command == "RETIRE" else None
+        return f"{event.command}:{event.policy_id or event.symbol or '*'}"
 
     def step(self, state: PaperState, event: Event) -> tuple[PaperState, tuple[Output, ...]]:
         """Fold one event."""
@@ -108,7 +80,7 @@ class PaperExecutionAgent(Agent[PaperState]):
         if isinstance(event, Decision):
             return self._decision(state, event)
         if isinstance(event, PolicyRecord):
-            return _retire(state, event.policy_id, event.version) if event.status == "RETIRED" else state, ()
+            return _policy(state, event), ()
         if isinstance(event, Instrument):
             return _instrument(state, event), ()
         if isinstance(event, PolicyCommand):
@@ -136,7 +108,7 @@ class PaperExecutionAgent(Agent[PaperState]):
             recent_digests=(*state.recent_digests[1 - RECENT:], digest),
             done_ms=state.done_ms, queue=(*state.queue, candle), pending=state.pending,
             instruments=state.instruments, books=state.books, baselines=state.baselines, halted=state.halted,
-            halt_ms=state.halt_ms, retired=state.retired,
+            halt_ms=state.halt_ms, retired=state.retired, commanded=state.commanded,
         ), [])
 
     def _decision(self, state: PaperState, decision: Decision) -> tuple[PaperState, tuple[Output, ...]]:
@@ -170,11 +142,13 @@ class PaperExecutionAgent(Agent[PaperState]):
                     day_start_equity=equity)
 
     def _command(self, state: PaperState, command: PolicyCommand) -> tuple[PaperState, tuple[Output, ...]]:
-        """Obey a halt, a resume or a retirement; the newest by event time counts, and a halt wins over a resume."""
-        if command.command == "RETIRE" and command.policy_id is not None:
-            return _retire(state, command.policy_id, None), ()
+        """Obey at once; of halt and resume the newest by event time counts, and a halt wins over a resume."""
         if command.command not in ("HALT", "RESUME"):
-            return state, ()
+            above = {"RETIRE": 0, "ROLLBACK": command.version}.get(command.command)
+            if above is None or command.policy_id is None:
+                return state, ()
+            after = ordered(state.commanded, command.command_id, command.policy_id, above)
+            return state if after is state.commanded else replace(state, commanded=after), ()
         halt = command.command == "HALT"
         if (command.ts_ms, halt) <= (state.halt_ms, state.halted):
             return state, ()
@@ -208,7 +182,7 @@ class PaperExecutionAgent(Agent[PaperState]):
             interval_ms=state.interval_ms, source=state.source, recent_open_ms=state.recent_open_ms,
             recent_digests=state.recent_digests, done_ms=done_ms, queue=queue[n:], pending=pending,
             instruments=_in_force(state.instruments, done_ms), books=books, baselines=baselines, halted=state.halted,
-            halt_ms=state.halt_ms, retired=state.retired,
+            halt_ms=state.halt_ms, retired=state.retired, commanded=state.commanded,
         ), tuple(out)
 
     def _bar(
@@ -224,8 +198,9 @@ class PaperExecutionAgent(Agent[PaperState]):
             for decision in due:
                 if decision.book_id != book.book_id:
                     continue
-                if _is_retired(state.retired, decision):
-                    told += refusal(decision, "policy_retired", candle.open_time_ms)
+                reason = _barred(state, decision)
+                if reason is not None:
+                    told += refusal(decision, reason, candle.open_time_ms)
                 else:
                     orders.append(order_of(decision))
             log: list[Happening] = []
@@ -343,18 +318,24 @@ def _in_force(instruments: tuple[Instrument, ...], done_ms: int) -> tuple[Instru
     return instruments
 
 
-def _retire(state: PaperState, policy_id: str, version: int | None) -> PaperState:
-    """Remember a retired policy; by command (version None) outweighs any version."""
-    for held in state.retired:
-        if held.policy_id == policy_id and (held.version is None or (version is not None and version <= held.version)):
-            return state
-    others = tuple(r for r in state.retired if r.policy_id != policy_id)
-    return replace(state, retired=(*others, Retired(policy_id=policy_id, version=version)))
+def _policy(state: PaperState, record: PolicyRecord) -> PaperState:
+    """What a version says of the versions before it: that they are retired or undone, that a command is answered."""
+    name, version = record.policy_id, record.version
+    if record.command_id is not None:
+        state = replace(state, commanded=answered(state.commanded, record.command_id, name, version,
+                                                  record.restored_version))
+    known = next((r.version for r in state.retired if r.policy_id == name), 0)
+    if record.status != "RETIRED" or version <= known:
+        return state
+    others = tuple(r for r in state.retired if r.policy_id != name)
+    return replace(state, retired=(*others, Retired(policy_id=name, version=version)))
 
 
-def _is_retired(retired: tuple[Retired, ...], decision: Decision) -> bool:
-    """Whether the policy that chose is retired. A forced action is the fallback of a retired policy: it may go on."""
-    if not retired or decision.forced:
-        return False
-    return any(r.policy_id == decision.policy_id and (r.version is None or (decision.policy_version or 0) <= r.version)
-               for r in retired)
+def _barred(state: PaperState, decision: Decision) -> str | None:
+    """Why the policy that chose may not be executed. A forced action is the fallback of a retired policy: it may."""
+    if decision.forced or not (state.retired or state.commanded is not NOTHING):
+        return None
+    version = decision.policy_version or 0
+    if any(r.policy_id == decision.policy_id and version <= r.version for r in state.retired):
+        return RETIRED
+    return barred(state.commanded, decision.policy_id, version)

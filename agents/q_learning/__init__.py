@@ -3,7 +3,9 @@
 What:   one-step (gamma 0) sample means of the net result in R, explored by Thompson sampling whose probabilities are
         published with the policy, never under 2 % for an action, so that the propensity of a decision is exact.
 Reads:  `learning.experience` of its own book. Forced decisions and those not executed teach it volatilities only.
-Writes: `rl.q_learning.updated` and one policy version for each learned outcome; `learning.drift.detected`.
+        `policy.commands` about its policies: each is answered by one version. Frozen or retired it learns nothing.
+Writes: `rl.q_learning.updated` and one policy version for each learned outcome; `learning.drift.detected`; the null
+        that frees the key of a retired policy on `policy.current`, 7 days of event time later.
 River:  online quantiles (1/3, 2/3) for the volatility buckets, a running variance for the scale of rewards, ADWIN on
         the residual reward - Q(s, a) of each strategy: an alarm caps the outcomes that its estimates rest on at 10,
         which opens exploration again, and the policy's reason says drift.

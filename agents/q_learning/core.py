@@ -10,20 +10,19 @@ from agents.algorithms.edge import shown
 from agents.algorithms.lineage import merge_origin
 from agents.algorithms.river_state import (
     Detected,
-    Moments,
     adwin_update,
     moments_update,
     quantile_update,
     together,
 )
-from agents.contract import Agent, Config, Output, Refused, State
-from agents.q_learning.config import N_ACTIONS, QLearningConfig
+from agents.contract import Agent, Config, Output, Refused, Tombstone
+from agents.q_learning.config import QLearningConfig
+from agents.q_learning.obeying import EARLY, KEY_FREED_AFTER_MS, REMEMBERED, command_of, early, obeyed, told
+from agents.q_learning.state import QUANTILES, FirstState, QLearningState, from_first
 from agents.q_learning.table import (
-    BUCKETS,
     INDEX,
     KEYS,
     Move,
-    QCell,
     forgetting,
     learned,
     pooled_sd,
@@ -32,39 +31,18 @@ from agents.q_learning.table import (
     strategy_sds,
     with_item,
 )
-from schemas.events import STRATEGY_SYMBOLS, DriftDetected, Edge, Event, Experience, Origin, PolicyRecord, QUpdated
+from schemas.events import (
+    STRATEGY_SYMBOLS,
+    DriftDetected,
+    Edge,
+    Event,
+    Experience,
+    PolicyCommand,
+    PolicyRecord,
+    QUpdated,
+)
 
-QUANTILES = tuple((i + 1) / BUCKETS for i in range(BUCKETS - 1))
-
-
-class QLearningState(State, frozen=True, kw_only=True):
-    """Per symbol. Bytes are frozen River estimators.
-
-    Attributes:
-        cells: in the order of `table.KEYS`.
-        version: newest policy version; 0 before genesis.
-        outcomes: outcomes learned from.
-        explored: outcomes since exploration began or was opened again.
-        volatilities: volatilities seen.
-        edges: estimates of the volatility quantiles.
-        quantiles: their estimators.
-        rewards: moments of the rewards of each strategy.
-        residuals: drift detector of each strategy.
-        origin: of all experiences taken; None before the first.
-        recent: decision ids last taken, oldest first.
-    """
-
-    cells: tuple[QCell, ...] = (QCell(),) * len(KEYS)
-    version: int = 0
-    outcomes: int = 0
-    explored: int = 0
-    volatilities: int = 0
-    edges: tuple[float, ...] = (0.0,) * len(QUANTILES)
-    quantiles: tuple[bytes, ...] = (b"",) * len(QUANTILES)
-    rewards: tuple[Moments, ...] = (Moments(),) * N_ACTIONS
-    residuals: tuple[bytes, ...] = (b"",) * N_ACTIONS
-    origin: Origin | None = None
-    recent: tuple[str, ...] = ()
+Step = tuple[QLearningState, tuple[Output, ...]]
 
 
 class QLearningAgent(Agent[QLearningState]):
@@ -73,31 +51,96 @@ class QLearningAgent(Agent[QLearningState]):
     name: ClassVar[str] = "q_learning"
     state_type = QLearningState
     config_type: ClassVar[type[Config]] = QLearningConfig
+    format_version: ClassVar[int] = 2  # 2: commands
+    former = {1: (FirstState, from_first)}  # noqa: RUF012
     config: QLearningConfig
 
     def new(self, scope: str) -> QLearningState:
         """Nothing seen."""
-        return QLearningState()
+        return QLearningState(symbol=scope)
 
-    def step(self, state: QLearningState, event: Event) -> tuple[QLearningState, tuple[Output, ...]]:
-        """Fold one experience; those of other books, and repeats, change nothing.
+    def step(self, state: QLearningState, event: Event) -> Step:
+        """Fold one experience or command; those of other books and policies, and repeats, change nothing.
 
         Raises:
-            Refused: CONTRADICTORY, OUT_OF_RANGE, UNKNOWN_CELL or UNKNOWN_VERSION.
+            Refused: CONTRADICTORY, OUT_OF_RANGE, UNKNOWN_CELL or UNKNOWN_VERSION for an experience, TOO_EARLY for a
+                command.
         """
+        if isinstance(event, PolicyCommand):
+            return self.rolled_back(state, Refused("NO_STATE", "its state was not read"), event)
         if not isinstance(event, Experience) or event.book_id != self.config.book_id:
             return state, ()
+        state, freed = self._freed(state, event.ts_ms)
+        after, outputs = self._experience(state, event)
+        if not outputs:  # one version a step: its provenance names the state behind the step
+            after, outputs = self._late_answer(after)
+        return after, (*freed, *outputs)
+
+    def _experience(self, state: QLearningState, event: Experience) -> Step:
         if event.decision_id in state.recent:
             return state, ()
         self._check(state, event)
+        if state.status != "ACTIVE":
+            return msgspec.structs.replace(
+                state, unlearned=state.unlearned + event.learnable, now_ms=max(state.now_ms, event.ts_ms),
+                recent=self._recent(state, event),
+            ), ()
         seen = self._seen(state, event)
         if event.learnable:
             return self._learn(seen, event)
         if seen.version == 0 and seen.volatilities >= self.config.warmup_decisions:
             seen = msgspec.structs.replace(seen, version=1)
-            return seen, (self._policy(seen, event, "genesis"),)
+            return seen, (self._policy(seen, event.ts_ms, event.ts_ms, "genesis"),)
         return seen, ()
 
+    # ------------------------------------------------------------------ people's commands
+    def rolled_back(self, current: QLearningState, old: QLearningState | Refused, command: PolicyCommand) -> Step:
+        """Answer a command by one new version; every command comes through here, `old` counts for a ROLLBACK only."""
+        name, _, scope = (command.policy_id or "").partition("/")
+        if name != self.name or scope != (current.symbol or scope) or command.command in ("HALT", "RESUME"):
+            return current, ()
+        known = (*current.obeyed, *(e.command_id for e in current.early))
+        state, freed = self._freed(current, command.ts_ms)
+        if command.command_id in known:
+            return state, freed
+        if state.speaks and not state.early:
+            after, outputs = self._answer(state, command, old)
+            return after, (*freed, *outputs)
+        if len(state.early) >= EARLY:
+            raise Refused("TOO_EARLY", f"{command.policy_id} has no version yet, and {EARLY} commands wait for it")
+        return self._late_answer(msgspec.structs.replace(state, early=(*state.early, early(command))))
+
+    def _late_answer(self, state: QLearningState) -> Step:
+        """Answer the first of the commands that came before there was a version, where there is one now."""
+        if not state.early or not state.speaks:
+            return state, ()
+        first, *rest = state.early
+        too_early = Refused("TOO_EARLY", "it came before the first version")
+        return self._answer(msgspec.structs.replace(state, early=tuple(rest)),
+                            command_of(first, self._policy_id(state)), too_early)
+
+    def _answer(self, state: QLearningState, command: PolicyCommand, old: QLearningState | Refused) -> Step:
+        found = obeyed(state, command, old)
+        why_not, after = (found, state) if isinstance(found, str) else (None, found)
+        after = msgspec.structs.replace(
+            after, version=state.version + 1, obeyed=(*state.obeyed, command.command_id)[-REMEMBERED:])
+        policy = self._policy(after, command.ts_ms, min(command.ts_ms, state.now_ms), told(command, why_not))
+        restored = command.version if command.command == "ROLLBACK" and why_not is None else None
+        return after, (policy._replace(event=msgspec.structs.replace(
+            policy.event, command_id=command.command_id, actor=command.actor, obeyed=why_not is None,
+            restored_version=restored)),)
+
+    def _freed(self, state: QLearningState, ts_ms: int) -> Step:
+        """Once the time of a retired policy is over, the null that frees its key."""
+        if state.retired_ms < 0 or ts_ms < state.retired_ms + KEY_FREED_AFTER_MS:
+            return state, ()
+        freed = Tombstone(policy_id=self._policy_id(state), ts_ms=ts_ms)
+        return msgspec.structs.replace(state, retired_ms=-1), (Output("policy.current", freed),)
+
+    def _policy_id(self, state: QLearningState) -> str:
+        return f"{self.name}/{state.symbol}"
+
+    # ------------------------------------------------------------------ learning
     def _check(self, state: QLearningState, e: Experience) -> None:
         if not abs(e.reward_r) <= self.config.max_abs_reward_r:  # so that NaN does not pass
             raise Refused("OUT_OF_RANGE", f"reward_r is {e.reward_r!r}; at most {self.config.max_abs_reward_r}")
@@ -121,10 +164,13 @@ class QLearningAgent(Agent[QLearningState]):
             quantiles=tuple([s for s, _ in pairs]),
             edges=tuple(sorted([edge for _, edge in pairs])),  # two estimators may cross by a hair
             origin=e.origin if state.origin is None else merge_origin(state.origin, e.origin),
-            recent=(*state.recent, e.decision_id)[-self.config.recent_ids:],
+            recent=self._recent(state, e), symbol=e.symbol, source=e.source, now_ms=max(state.now_ms, e.ts_ms),
         )
 
-    def _learn(self, state: QLearningState, e: Experience) -> tuple[QLearningState, tuple[Output, ...]]:
+    def _recent(self, state: QLearningState, e: Experience) -> tuple[str, ...]:
+        return (*state.recent, e.decision_id)[-self.config.recent_ids:]
+
+    def _learn(self, state: QLearningState, e: Experience) -> Step:
         config, action, place = self.config, STRATEGY_SYMBOLS.index(e.action), INDEX[e.state_key or ""]
         before = state.cells[place]
         move = learned(before, action, e.reward_r, config)
@@ -159,7 +205,7 @@ class QLearningAgent(Agent[QLearningState]):
             q_after=move.q_after, visits=visits, step_size=move.step, residual=move.residual,
             drift=alarm is not None, source=e.source, origin=state.origin,
         )
-        policy = self._policy(state, e, "update" if alarm is None else "drift")
+        policy = self._policy(state, e.ts_ms, e.ts_ms, "update" if alarm is None else "drift")
         if alarm is None:
             return Output("rl.q_learning.updated", updated), policy
         drift = DriftDetected(
@@ -170,16 +216,18 @@ class QLearningAgent(Agent[QLearningState]):
         )
         return Output("rl.q_learning.updated", updated), Output("learning.drift.detected", drift), policy
 
-    def _policy(self, state: QLearningState, e: Experience, reason: str) -> Output:
+    def _policy(self, state: QLearningState, ts_ms: int, valid_from_ms: int, reason: str) -> Output:
         assert state.origin is not None
-        config, rewards = self.config, together(state.rewards)
-        evaluated = shown(state.outcomes, rewards.mean, rewards.squares)
+        config, rewards, retired = self.config, together(state.rewards), state.status == "RETIRED"
+        evaluated = None if retired else shown(state.outcomes, rewards.mean, rewards.squares)
+        tabular = None if retired else published(state.cells, state.edges, strategy_sds(state.rewards), config)
         record = PolicyRecord(
-            policy_id=f"{self.name}/{e.symbol}", version=state.version, agent=self.name, scope=e.symbol,
-            ts_ms=e.ts_ms, valid_from_ms=e.ts_ms, valid_until_ms=e.ts_ms + config.valid_for_ms,
-            fallback=config.fallback, status="ACTIVE", reason=reason, outcomes=state.outcomes, mask=(),
-            actions=STRATEGY_SYMBOLS, tabular=published(state.cells, state.edges, strategy_sds(state.rewards), config),
-            edge_claim=None if evaluated is None else evaluated.claim,
-            edge=None if evaluated is None else Edge(**evaluated._asdict()), source=e.source, origin=state.origin,
+            policy_id=self._policy_id(state), version=state.version, agent=self.name, scope=state.symbol,
+            ts_ms=ts_ms, valid_from_ms=valid_from_ms,
+            valid_until_ms=ts_ms + config.valid_for_ms if state.status == "ACTIVE" else None,
+            fallback=config.fallback, status=state.status, reason=reason, outcomes=state.outcomes, mask=(),
+            actions=STRATEGY_SYMBOLS, tabular=tabular, edge_claim=None if evaluated is None else evaluated.claim,
+            edge=None if evaluated is None else Edge(**evaluated._asdict()), unlearned=state.unlearned,
+            source=state.source, origin=state.origin,
         )
         return Output("policy.ledger", record)

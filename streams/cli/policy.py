@@ -11,6 +11,7 @@ from schemas.codec import Codec
 from schemas.events import PolicyRecord
 from schemas.refused import Refused
 from streams import policy_view
+from streams.cli import policy_commands
 from streams.cli.options import data_console, json_option, print_json, settings_options
 from streams.cli.reading import find_topic, reading
 from streams.log import LogReader
@@ -22,7 +23,10 @@ CURRENT = "policy.current"
 
 @click.group("policy")
 def command() -> None:
-    """Look at policies."""
+    """Look at policies, and command them."""
+
+
+policy_commands.register(command)
 
 
 @command.command("show")

@@ -13,7 +13,7 @@ from math import log1p
 
 from schemas.events import Decision, PolicyApplied, PolicyRecord, TradeClosed
 from streams.log import Record
-from streams.verify import decided
+from streams.verify import decided, obeyed
 from streams.verify.cells import Cell, State, cell
 from streams.verify.evidence import Evidence
 
@@ -31,7 +31,8 @@ class Count:
     """What was counted.
 
     Attributes:
-        due: decisions taken while a policy of theirs was in force.
+        due: decisions taken while a policy of theirs was in force, less those that a command forced.
+        commanded: decisions that a command forced.
         named: of these, those that name it.
         applied: those that were acknowledged, within `since`.
         changed: executed as recommended, not as without the policy.
@@ -41,6 +42,7 @@ class Count:
     """
 
     due: int = 0
+    commanded: int = 0
     named: int = 0
     applied: int = 0
     changed: int = 0
@@ -54,12 +56,12 @@ def applied(evidence: Evidence, name: str) -> Cell:
     count = _count(evidence, name)
     count.wrong += decided.wrong(evidence, name)
     figures: dict[str, float] = {"due": count.due, "named": count.named, "applied": count.applied,
-                                 "changed": count.changed}
+                                 "changed": count.changed, "commanded": count.commanded}
     silent = _silent(count)
     if silent is not None:
         state, why = silent
         return cell(state, why, None, None, **figures)
-    now_ms, said = evidence.now_ms, f"changed {count.changed} of {count.applied} decisions"
+    now_ms, said = evidence.now_ms, f"changed {count.changed} of {count.applied} decisions{_by_command(count)}"
     if count.wrong:
         why, record = count.wrong[0]
         more = f" (and {len(count.wrong) - 1} more)" if len(count.wrong) > 1 else ""
@@ -80,12 +82,16 @@ def _silent(count: Count) -> tuple[State, str] | None:
     if count.wrong or count.applied:
         return None
     if not count.due:
-        return "NOT PROVEN", f"no decision was taken while a policy was in force (0/{NEEDED})"
+        return "NOT PROVEN", f"no decision was taken while a policy was in force (0/{NEEDED}){_by_command(count)}"
     if count.due >= NEEDED and not count.named:
         return "FAIL", f"a policy was in force at {count.due} decisions, and none used it"
     if count.named >= NEEDED:
         return "FAIL", f"{count.named} decisions name a policy, and nobody says that one was executed"
     return "NOT PROVEN", f"no decision under a policy was acknowledged ({count.named}/{NEEDED})"
+
+
+def _by_command(count: Count) -> str:
+    return f"; commands forced {count.commanded} more" if count.commanded else ""
 
 
 def _count(evidence: Evidence, name: str) -> Count:
@@ -102,8 +108,11 @@ def _count(evidence: Evidence, name: str) -> Count:
         first[p.scope] = min(first.get(p.scope, p.valid_from_ms), p.valid_from_ms)
     for record, decision in decisions.values():
         if evidence.covers(record) and decision.ts_ms >= first.get(decision.symbol, 2**62):
-            count.due += 1
-            count.named += decision.policy_id is not None
+            commanded = decision.forced_reason in obeyed.BY_COMMAND
+            count.commanded += commanded
+            count.due += not commanded
+            count.named += not commanded and decision.policy_id is not None
+    count.wrong += obeyed.disobedient(evidence, decisions, policies)
     told: dict[str, int] = defaultdict(int)
     for record, ack in acks:
         if not evidence.reached(record):

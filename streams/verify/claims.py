@@ -3,20 +3,21 @@
 Nothing of the learner's arithmetic is used: sums over `learning.experience`, and the test martingale itself in place of
 the bound that is solved from it. A claim is right where the martingale for a mean of 0 has passed 1 / alpha, a lower
 bound where the martingale for that mean stands at 1 / alpha (`docs/decisions/0043`). Every version is held against the
-outcomes up to the offset that its provenance names.
+outcomes up to the offset that its provenance names; a rollback takes their sums back to those of the old version, and
+what comes while a policy is frozen or retired does not count.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from math import isclose, log, sqrt
+from typing import NamedTuple
 
 from schemas.catalogue import AgentIO
 from schemas.events import Experience, PolicyRecord
 from streams.log import Record
-from streams.records import ERROR, header
+from streams.records import ERROR, SOURCE_OFFSET, SOURCE_PARTITION, header
 from streams.verify.cells import Cell
 from streams.verify.evidence import Evidence
 
@@ -27,25 +28,16 @@ NEAR = 1e-6  # relative; sums in another order differ in the last digits
 SHOWN = 3  # policies that a sentence names
 
 
-@dataclass
-class Sums:
-    """Outcomes of one learner and scope in one partition: offsets, and sums of rewards and of squares up to each."""
+class Sums(NamedTuple):
+    """Number of outcomes, and sums of their rewards (R) and of the squares."""
 
-    offsets: list[int] = field(default_factory=list)
-    sums: list[float] = field(default_factory=list)
-    squares: list[float] = field(default_factory=list)
+    n: int = 0
+    total: float = 0.0
+    squares: float = 0.0
 
-    def add(self, offset: int, reward_r: float) -> None:
-        """An outcome more."""
-        last, last2 = (self.sums[-1], self.squares[-1]) if self.sums else (0.0, 0.0)
-        self.offsets.append(offset)
-        self.sums.append(last + reward_r)
-        self.squares.append(last2 + reward_r * reward_r)
-
-    def upto(self, offset: int) -> tuple[int, float, float]:
-        """Number, sum and sum of squares of the outcomes up to an offset, inclusive."""
-        n = bisect_right(self.offsets, offset)
-        return (n, self.sums[n - 1], self.squares[n - 1]) if n else (0, 0.0, 0.0)
+    def and_one(self, reward_r: float) -> Sums:
+        """With an outcome more."""
+        return Sums(self.n + 1, self.total + reward_r, self.squares + reward_r * reward_r)
 
 
 def with_claims(evidence: Evidence, io: AgentIO, cell: Cell) -> Cell:
@@ -53,18 +45,12 @@ def with_claims(evidence: Evidence, io: AgentIO, cell: Cell) -> Cell:
 
     A cell that is a FAIL already stays as it is, and so does one whose outcomes are not there from their beginning.
     """
-    if cell.state == "FAIL" or any(evidence.log.bounds(OUTCOMES, p)[0] for p in evidence.topics.get(OUTCOMES, ())):
+    partitions = evidence.topics.get(io.input_topic, ())
+    if cell.state == "FAIL" or any(evidence.log.bounds(io.input_topic, p)[0] for p in partitions):
         return cell
-    outcomes, read = _outcomes(evidence, io.name), {r.partition: r.offset for r, _ in evidence.events(OUTCOMES)}
     newest: dict[str, PolicyRecord] = {}
-    for record, policy in evidence.events(LEDGER):
-        if not isinstance(policy, PolicyRecord) or policy.agent != io.name or policy.provenance is None:
-            continue
-        p = policy.provenance
-        if p.to_offset > read.get(p.input_partition, -1):
-            continue  # the run went on while the log was read; LEARNS says so where the input is not there at all
-        n, total, squares = outcomes.get((p.input_partition, policy.scope), Sums()).upto(p.to_offset)
-        problem = wrong(policy, n, total, squares)
+    for record, policy, sums in _standing(evidence, io):
+        problem = wrong(policy, *sums)
         if problem is not None:
             return replace(cell, state="FAIL", place=record.place, age_s=None, why=(
                 f"{policy.policy_id} version {policy.version}: {problem}"))
@@ -72,18 +58,43 @@ def with_claims(evidence: Evidence, io: AgentIO, cell: Cell) -> Cell:
     return _told(cell, newest.values()) if newest else cell
 
 
-def _outcomes(evidence: Evidence, name: str) -> dict[tuple[int, str], Sums]:
-    """Outcomes that a learner had to learn from; what it refused lies among its dead letters and is left out."""
-    refused = {_place(r) for r in evidence.records(f"{OUTCOMES}.dlq")
-               if header(r.headers, f"{ERROR}by") == name}
-    found: dict[tuple[int, str], Sums] = {}
+def _standing(evidence: Evidence, io: AgentIO) -> Iterator[tuple[Record, PolicyRecord, Sums]]:
+    """Each version with the sums of the outcomes that it rests on; those whose input is not there (yet) left out.
+
+    What the agent refused lies among its dead letters and does not count.
+    """
+    versions: dict[tuple[int, int], list[tuple[Record, PolicyRecord]]] = {}
+    for record, policy in evidence.events(LEDGER):
+        if isinstance(policy, PolicyRecord) and policy.agent == io.name and policy.provenance is not None:
+            p = policy.provenance
+            versions.setdefault((p.input_partition, p.to_offset), []).append((record, policy))
+    refused = {_place(r) for r in evidence.records(f"{OUTCOMES}.dlq") if header(r.headers, f"{ERROR}by") == io.name}
+    now: dict[str, Sums | None] = {}
+    at: dict[tuple[str, int], Sums | None] = {}
+    status: dict[str, str] = {}
     seen: set[str] = set()
-    for record, e in evidence.events(OUTCOMES):
-        if isinstance(e, Experience) and e.learnable and e.book_id == name and e.decision_id not in seen \
-                and (record.partition, record.offset) not in refused:
+    for taken in evidence.records(io.input_topic):
+        e = evidence.decoded(taken)
+        if isinstance(e, Experience) and e.learnable and e.book_id == io.name and e.decision_id not in seen \
+                and _source(taken) not in refused:
             seen.add(e.decision_id)
-            found.setdefault((record.partition, e.symbol), Sums()).add(record.offset, e.reward_r)
-    return found
+            sums = now.get(e.symbol, Sums())
+            if sums is not None and status.get(e.symbol, "ACTIVE") == "ACTIVE":
+                now[e.symbol] = sums.and_one(e.reward_r)
+        for record, policy in versions.get((taken.partition, taken.offset), ()):
+            scope = policy.scope
+            if policy.restored_version is not None:
+                now[scope] = at.get((scope, policy.restored_version))  # None: not on the ledger, so nothing to hold to
+            held = at[scope, policy.version] = now.get(scope, Sums())
+            status[scope] = policy.status
+            if held is not None:
+                yield record, policy, held
+
+
+def _source(taken: Record) -> tuple[int, int]:
+    """Partition and offset of an input record at its source."""
+    partition, offset = (header(taken.headers, name) for name in (SOURCE_PARTITION, SOURCE_OFFSET))
+    return (taken.partition, taken.offset) if partition is None or offset is None else (int(partition), int(offset))
 
 
 def _place(dead: Record) -> tuple[int, int]:

@@ -24,9 +24,10 @@ from streams.blobs import Blobs
 from streams.held import Held
 from streams.identity import Identity, identity_of
 from streams.log import Record
-from streams.records import CE_ID, HEAD_KEY, SCOPE_PREFIX, header, output_id
+from streams.records import CE_ID, HEAD_KEY, SCOPE_PREFIX, SOURCE_TOPIC, header, output_id
 from streams.verify.view import Log, Place, Spot
 
+INBOX = ".inbox"
 TAIL = 256  # newest offsets of an output topic's partition among which an agent's newest record is looked for
 
 
@@ -189,9 +190,10 @@ class Evidence:
                 yield record, event
 
     def decoded(self, record: Record) -> Event | None:
-        """The event of a record; None where it cannot be decoded."""
+        """The event of a record, of an inbox's by its source; None where it cannot be decoded."""
+        copied = header(record.headers, SOURCE_TOPIC) if record.topic.endswith(INBOX) else None
         try:
-            return self.codec.decode(record.topic, record.value)
+            return self.codec.decode(copied or record.topic, record.value)
         except Refused:
             return None
 

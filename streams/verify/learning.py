@@ -20,10 +20,10 @@ from schemas.events import Experience, PolicyRecord
 from streams.fold import PartitionFold
 from streams.identity import Identity
 from streams.keeping import hash_of_row
-from streams.log import Record
 from streams.records import Incoming
 from streams.verify import shown
 from streams.verify.cells import Cell, cell
+from streams.verify.commanded import Update, contradiction
 from streams.verify.evidence import Evidence
 from streams.verify.refold import Before, Refolded, begins, first_offset, refold, root_of
 
@@ -43,13 +43,6 @@ STRAIGHT = 1e-6
 """Relative error of a slope. An estimate is a mean of rewards, so equal steps of the reward are equal steps of it."""
 
 
-class Update(NamedTuple):
-    """A policy version on the ledger."""
-
-    record: Record
-    policy: PolicyRecord
-
-
 class Answer(NamedTuple):
     """What one sampled update did when its reward was another one; `wrong` is None where all went as declared."""
 
@@ -61,14 +54,15 @@ def learns(evidence: Evidence, io: AgentIO, sample: int, random: Random,
            again: dict[tuple[str, int], Refolded]) -> Cell:
     """The cell LEARNS of an agent that writes policies."""
     updates = [Update(r, e) for r, e in evidence.events(LEDGER) if isinstance(e, PolicyRecord) and e.agent == io.name]
-    if not io.direct:
-        return cell("NOT PROVEN", "only agents with one input keyed by scope can be refolded yet")
     partitions = {p for p, s in evidence.stored[io.name].items() if s.head is not None}
     unborn = [u for u in updates if u.policy.provenance is None]
     if unborn:
         return cell("FAIL", f"{len(unborn)} policies name no provenance", unborn[-1].record, evidence.now_ms)
     earlier = [u for u in updates if _before_epoch(evidence, u)]
     updates = [u for u in updates if not _before_epoch(evidence, u)]
+    untrue = contradiction(evidence, updates)
+    if untrue is not None:
+        return cell("FAIL", *untrue, evidence.now_ms)
     identity = _identity(evidence, io, updates)
     if isinstance(identity, Cell):
         return identity
@@ -114,6 +108,11 @@ def _unfounded(evidence: Evidence, io: AgentIO, earlier: list[Update]) -> Cell |
     return None
 
 
+def learned(policy: PolicyRecord) -> bool:
+    """Whether a version was made by an outcome: neither the first one nor an answer to a command."""
+    return policy.reason != "genesis" and policy.command_id is None
+
+
 def _identity(evidence: Evidence, io: AgentIO, updates: list[Update]) -> Identity | Cell:
     """What to stamp on the versions made again; a cell where they were made by other code or another configuration."""
     ours = evidence.identities[io.name]
@@ -137,8 +136,7 @@ def _identity(evidence: Evidence, io: AgentIO, updates: list[Update]) -> Identit
 
 def _draw(updates: list[Update], sample: int, random: Random, evidence: Evidence) -> list[Update]:
     """Updates to ask again, among those within `since` whose input is in the stored state: that far it is folded."""
-    candidates = [u for u in updates if u.policy.reason != "genesis" and evidence.covers(u.record)
-                  and _stored(evidence, u)]
+    candidates = [u for u in updates if learned(u.policy) and evidence.covers(u.record) and _stored(evidence, u)]
     return candidates if len(candidates) <= sample else random.sample(candidates, sample)
 
 
@@ -166,8 +164,11 @@ def _again(evidence: Evidence, io: AgentIO, partitions: Iterable[int], identity:
 def _verdict(evidence: Evidence, io: AgentIO, updates: list[Update], drawn: list[Update], done: dict[int, Refolded],
              identity: Identity, random: Random) -> Cell:
     learnable = sum(d.learnable for d in done.values())
-    versions = sum(u.policy.reason != "genesis" for u in updates)
-    figures = {"outcomes": learnable, "versions": len(updates), "sample": len(drawn)}
+    versions = sum(learned(u.policy) for u in updates)
+    by_command = sum(u.policy.command_id is not None for u in updates)
+    unlearned = sum(d.unlearned for d in done.values())
+    figures = {"outcomes": learnable, "versions": len(updates), "sample": len(drawn), "commanded": by_command,
+               "unlearned": unlearned}
     last, now_ms = (updates[-1].record if updates else None), evidence.now_ms
     if learnable >= MIN_UPDATES and not versions:
         return cell("FAIL", f"{learnable} outcomes to learn from, and not one update of a policy", last, now_ms,
@@ -193,8 +194,11 @@ def _verdict(evidence: Evidence, io: AgentIO, updates: list[Update], drawn: list
     if followed < FOLLOW * len(answers):
         return cell("FAIL", f"what is drawn does not follow what is learned: in {followed} of {len(answers)} updates "
                             f"the action's probability rises with its reward", last, now_ms, **figures)
+    told = f"; {by_command} versions answer commands" if by_command else ""
+    told += f"; {unlearned} outcomes came while a policy was frozen or retired" if unlearned else ""
     return cell("PASS", f"{sum(len(d.policies) for d in done.values())} versions made again byte for byte; in "
-                        f"{len(answers)} of {len(answers)} drawn, another reward gave another policy, in its direction",
+                        f"{len(answers)} of {len(answers)} drawn, another reward gave another policy, in its direction"
+                        f"{told}",
                 max((u.record for u in drawn), key=lambda r: r.timestamp_ms or 0), now_ms, **figures)
 
 

@@ -8,7 +8,7 @@ from hashlib import sha256
 from typing import NamedTuple
 
 from schemas.catalogue import AGENTS, TOPICS
-from schemas.events import Experience
+from schemas.events import Experience, PolicyRecord
 from schemas.refused import Refused
 from streams.fold import Damaged, OtherFormat, PartitionFold, Scope
 from streams.held import Snapshot
@@ -17,6 +17,7 @@ from streams.log import Record
 from streams.records import CE_ID, Incoming, Outgoing, header
 from streams.verify.evidence import Evidence, Stored
 
+LEDGER = "policy.ledger"
 SHOWN = 3  # how many differing records a sentence names
 
 
@@ -39,6 +40,8 @@ class Refolded:
         missing: ids of outputs that follow from the input and were never published.
         policies: ids of the policy versions that follow from the input.
         learnable: outcomes in the input that the agent must learn from.
+        unlearned: learnable outcomes that came while the policy was frozen or retired.
+        status: of the newest version of each scope.
         before: by offset of the record.
     """
 
@@ -48,6 +51,8 @@ class Refolded:
     missing: list[str] = field(default_factory=list)
     policies: list[str] = field(default_factory=list)
     learnable: int = 0
+    unlearned: int = 0
+    status: dict[str, str] = field(default_factory=dict)
     before: dict[int, Before] = field(default_factory=dict)
 
     @property
@@ -115,10 +120,12 @@ def refold(evidence: Evidence, name: str, partition: int, upto: int, *, identity
     for record in evidence.records(io.input_topic, {partition: first_offset(evidence, name, partition)}):
         if record.offset > upto:
             break
-        if io.direct:
+        if LEDGER in io.writes:
             _note(evidence, done, record, keep)
         for out in fold.apply(incoming(record)):
             compare(out, published, done)
+            if isinstance(out.event, PolicyRecord):
+                done.status[out.event.scope] = out.event.status
     return done
 
 
@@ -127,7 +134,9 @@ def _note(evidence: Evidence, done: Refolded, record: Record, keep: Collection[i
     if not isinstance(event, Experience):
         return
     if event.learnable and event.book_id == done.fold.agent.name:
-        done.learnable += 1
+        learns = done.status.get(event.symbol, "ACTIVE") == "ACTIVE"
+        done.learnable += learns
+        done.unlearned += not learns
     if record.offset in keep:
         done.before[record.offset] = Before(event.symbol, done.fold.scopes.get(event.symbol), record)
 
@@ -137,7 +146,7 @@ def compare(out: Outgoing, published: dict[str, dict[str, tuple[bytes, str]]], d
     if out.event is None or TOPICS[out.topic].cleanup == "compact":
         return
     ce_id = header(out.headers, CE_ID) or ""
-    if out.topic == "policy.ledger":
+    if out.topic == LEDGER:
         done.policies.append(ce_id)
     found = published[out.topic].get(ce_id)
     if found is None:

@@ -2,7 +2,8 @@
 
     RUNS       the newest record that the agent wrote, the newest that arrived
     RECEIVES   the record behind the commit of each input partition; the commits themselves are figures
-    LEARNS     the updates that were drawn, each with the outcome it was learned from and the version before it
+    LEARNS     the updates that were drawn, each with the outcome it was learned from (as the learner took it from its
+               inbox, and the original) and the version before it
     PERSISTS   partitions of the changelog, each with its head and all its scopes; the policies that name their state
     APPLIED    acknowledgements that changed something, each with its decision, policy version and trade
     ORIGIN     outputs, trades and rewards, each with what it is held against: candles, decision, trade
@@ -19,11 +20,13 @@ from typing import TYPE_CHECKING, TypeVar
 from schemas.catalogue import AgentIO
 from schemas.events import Decision, PolicyApplied, PolicyRecord, TradeClosed
 from streams.log import Record
+from streams.records import SOURCE_OFFSET, SOURCE_PARTITION, SOURCE_TOPIC, header
 from streams.verify.cells import MAX_RECORDS, Cell
 from streams.verify.evidence import Evidence
+from streams.verify.view import Spot
 
 if TYPE_CHECKING:
-    from streams.verify.learning import Update
+    from streams.verify.commanded import Update
 
 T = TypeVar("T")
 LEDGER = "policy.ledger"
@@ -36,16 +39,26 @@ def drawn(items: Iterable[T], n: int, random: Random) -> list[T]:
 
 
 def updates(evidence: Evidence, some: Sequence[Update], every: Sequence[Update]) -> Iterator[list[Record | None]]:
-    """For each of some updates its record, the outcome that it names, and the version before it."""
+    """For each of some updates its record, the input that it names, that input's original, and the version before."""
     versions = {(u.policy.policy_id, u.policy.version): u.record for u in every}
-    some = some[:MAX_RECORDS // 3]
+    some = some[:MAX_RECORDS // 4]
     found = evidence.fetch((p.input_topic, p.input_partition, p.to_offset) for u in some
                            for p in [u.policy.provenance] if p is not None)
+    sources = {spot: _source_of(record) for spot, record in found.items()}
+    originals = evidence.fetch(spot for spot in sources.values() if spot is not None)
     for u in some:
         p = u.policy.provenance
         assert p is not None
-        yield [u.record, found.get((p.input_topic, p.input_partition, p.to_offset)),
+        spot = p.input_topic, p.input_partition, p.to_offset
+        yield [u.record, found.get(spot), originals.get(sources.get(spot) or spot),
                versions.get((u.policy.policy_id, u.policy.version - 1))]
+
+
+def _source_of(copy: Record) -> Spot | None:
+    """Where an inbox record was copied from."""
+    topic, *place = (header(copy.headers, name) for name in (SOURCE_TOPIC, SOURCE_PARTITION, SOURCE_OFFSET))
+    numbers = [int(n) for n in place if n is not None and n.isdecimal()]
+    return (topic, *numbers) if topic is not None and len(numbers) == 2 else None  # type: ignore[return-value]
 
 
 def stored(evidence: Evidence, io: AgentIO, cell: Cell, random: Random) -> Cell:

@@ -155,6 +155,7 @@ def test_output_ids_are_functions_of_the_input_and_parse_back() -> None:
         assert r.output_id(other) is None
 
 
+@pytest.mark.usefixtures("direct_learner")
 def test_repeated_outputs_of_an_agent_are_dropped_by_their_id() -> None:
     fold = f.PartitionFold(Publishing(), 2, CODEC, IDENTITY)
 
@@ -324,6 +325,7 @@ def test_a_flush_writes_changed_scopes_only_and_the_head_last() -> None:
     assert [k for k, _ in fold.flush().rows] == [b"head"]
 
 
+@pytest.mark.usefixtures("direct_learner")
 def test_a_policy_goes_to_the_ledger_first_and_names_the_range_it_came_from() -> None:
     fold = f.PartitionFold(Publishing(), 2, CODEC, IDENTITY)
     outs = []

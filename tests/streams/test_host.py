@@ -33,6 +33,7 @@ from tests.streams.hosting import (
     until,
 )
 
+pytestmark = pytest.mark.usefixtures("direct_learner")
 N = 3_000
 T0 = 1_600_000_000_000
 

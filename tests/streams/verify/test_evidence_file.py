@@ -108,7 +108,7 @@ def test_state_shows_whole_partitions_so_that_the_digest_can_be_made_by_hand(rep
 
 
 def test_commits_are_figures(report: Report) -> None:
-    assert at(report, "q_learning", "RECEIVES").figures["committed learning.experience-0"] > 0
+    assert at(report, "q_learning", "RECEIVES").figures["committed q_learning.inbox-0"] > 0
 
 
 def test_the_draw_is_the_seeds(run: Stage, report: Report) -> None:

@@ -137,7 +137,7 @@ def test_state_that_cannot_be_held_against_anything_is_not_proven(healthy: Stage
 
 def test_learning_from_deleted_input_is_expired() -> None:
     run = stage(bars=600)
-    del run.log.records["learning.experience"][0][:3]
+    del run.log.records["q_learning.inbox"][0][:3]
     cell = at(run.judge(), "q_learning", "LEARNS")
     assert cell.state == "EXPIRED"
 
