@@ -14,7 +14,16 @@ from agents.contract import Refused
 from agents.decision import DecisionAgent, DecisionConfig
 from agents.decision.core import DecisionState
 from schemas.codec import Codec
-from schemas.events import REGIME_SYMBOLS, STRATEGY_SYMBOLS, Cell, Decision, Features, PolicyRecord, Tabular
+from schemas.events import (
+    REGIME_SYMBOLS,
+    STRATEGY_SYMBOLS,
+    Cell,
+    Decision,
+    Features,
+    PolicyCommand,
+    PolicyRecord,
+    Tabular,
+)
 
 HOUR = 3_600_000
 START = 400_000 * HOUR  # a multiple of four hours
@@ -206,3 +215,79 @@ def test_state_and_decisions_survive_the_codec() -> None:
 def test_configuration_is_validated(config: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"needed|must be"):
         DecisionConfig(**config)
+
+
+# ---------------------------------------------------------------------- people's commands
+def command(kind: str, n: int = 0, **changes: Any) -> PolicyCommand:
+    values: dict[str, Any] = {"command_id": f"{kind}-{n}", "ts_ms": START + n * HOUR, "command": kind,
+                              "policy_id": "q_learning/S", "actor": "ann", "reason": "test"}
+    return PolicyCommand(**(values | changes))
+
+
+def answer(version: int, of: str, **changes: Any) -> PolicyRecord:
+    return policy(version, command_id=of, actor="ann", obeyed=True, **changes)
+
+
+def test_a_retirement_is_obeyed_before_and_after_its_answer_until_a_later_answer_reactivates() -> None:
+    retired = answer(3, "RETIRE-1", status="RETIRED", tabular=None)
+    _, out = run(policy(2), bar(4), command("RETIRE", 1), bar(8), retired, bar(12),
+                 command("ROLLBACK", 2, version=2), bar(16), answer(4, "ROLLBACK-2", restored_version=2), bar(20))
+    assert [(d.forced_reason, d.policy_version) for d in out] == [
+        (None, 2), ("policy_retired", 2), ("policy_retired", 3), ("policy_rolled_back", 3), (None, 4)]
+    assert {(d.action, d.propensity) for d in out if d.forced} == {("neutral", 1.0)}
+
+
+def test_a_rollback_bars_newer_versions_until_its_answer_even_those_that_come_meanwhile() -> None:
+    _, out = run(policy(5), bar(4), command("ROLLBACK", 1, version=3), bar(8), policy(6, 5), bar(12),
+                 answer(7, "ROLLBACK-1", from_hour=5, restored_version=3), bar(16), policy(8, 13), bar(20))
+    assert [(d.forced_reason, d.policy_version) for d in out] == [
+        (None, 5), ("policy_rolled_back", 5), ("policy_rolled_back", 6), (None, 7), (None, 8)]
+
+
+def test_versions_up_to_the_one_rolled_back_to_go_on_deciding() -> None:
+    _, out = run(policy(3), command("ROLLBACK", 1, version=3), bar(4), policy(4, 5), bar(8))
+    assert [d.forced_reason for d in out] == [None, "policy_rolled_back"]
+
+
+def test_a_refused_command_does_not_bar_for_ever() -> None:
+    _, out = run(policy(5), command("ROLLBACK", 1, version=3), bar(4),
+                 policy(6, command_id="ROLLBACK-1", actor="ann", obeyed=False), bar(8))
+    assert [(d.forced_reason, d.policy_version) for d in out] == [("policy_rolled_back", 5), (None, 6)]
+
+
+def test_a_command_behind_its_own_answer_changes_nothing() -> None:
+    _, out = run(policy(5), answer(6, "ROLLBACK-1", restored_version=3), command("ROLLBACK", 1, version=3), bar(4))
+    assert [(d.forced_reason, d.policy_version) for d in out] == [(None, 6)]
+
+
+def test_what_a_rollback_undid_does_not_decide_late_either() -> None:
+    late = answer(6, "ROLLBACK-1", from_hour=8, restored_version=3)
+    _, out = run(policy(5), late, bar(4), bar(8))
+    assert [(d.forced_reason, d.policy_version) for d in out] == [("policy_rolled_back", 5), (None, 6)]
+
+
+def test_freezing_changes_nothing_here() -> None:
+    agent, state = DecisionAgent(), DecisionAgent().new("S")
+    for kind in ("FREEZE", "UNFREEZE"):
+        assert agent.step(state, command(kind)) == (state, ())
+        assert agent.sticky_key(command(kind)) is None
+    assert agent.step(state, command("RETIRE", policy_id="others/S")) == (state, ())
+    _, out = run(policy(3, status="FROZEN"), bar(4))
+    assert (out[0].forced, out[0].policy_version) == (False, 3)
+
+
+def test_a_halt_forces_the_baseline_until_resumed_and_the_newest_counts() -> None:
+    def halt(kind: str, n: int) -> PolicyCommand:
+        return command(kind, n, policy_id=None)
+
+    _, out = run(policy(2), bar(4), halt("HALT", 5), bar(8), halt("RESUME", 4), bar(12), halt("RESUME", 13), bar(16))
+    assert [(d.forced_reason, d.policy_version, d.propensity == 1.0) for d in out] == [
+        (None, 2, False), ("halt", 2, True), ("halt", 2, True), (None, 2, False)]
+    assert {d.action for d in out if d.forced} == {"neutral"}
+
+
+def test_a_state_of_format_1_is_taken_up() -> None:
+    kind, upgrade = DecisionAgent.former[1]
+    held, _ = run(policy(3), bar(4))
+    old = kind(deciders=held.deciders, interval_ms=held.interval_ms, decided_ms=held.decided_ms)
+    assert upgrade(old) == held

@@ -10,11 +10,14 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
+from agents.algorithms.commanded import barred
 from agents.contract import Output, Refused
 from agents.paper_execution import PaperExecutionAgent
 from agents.paper_execution.core import PaperState
 from agents.paper_execution.layout import PaperConfig
+from agents.paper_execution.state import FirstRetired, Retired
 from schemas.codec import Codec
 from schemas.events import (
     STRATEGY_SYMBOLS,
@@ -368,6 +371,50 @@ def test_a_retired_policy_is_not_executed(event: Event, made: dict[str, Any], ex
     _, out = run([candle(0), decision(0, **made), event, *(candle(n) for n in range(1, 5))])
     assert [a.executed_action != "none" for a in of(PolicyApplied, out)] == [executed]
     assert [r for _, r in outcomes(out)] == [None if executed else "policy_retired"]
+
+
+def answered(version: int, of: str, **changes: Any) -> PolicyRecord:
+    return replace(retired(version, "ACTIVE"), **({"command_id": of, "actor": "test", "obeyed": True} | changes))
+
+
+def rolls_back(to: int) -> PolicyCommand:
+    return command("ROLLBACK", command_id="R", policy_id="q/S", version=to)
+
+
+@pytest.mark.parametrize(("events", "version", "reason"), [
+    ([rolls_back(3)], 4, "policy_rolled_back"), ([rolls_back(3)], 3, None),
+    ([rolls_back(3), answered(9, "R", restored_version=3)], 4, "policy_rolled_back"),
+    ([rolls_back(3), answered(9, "R", restored_version=3)], 9, None),
+    ([answered(9, "R", restored_version=3), rolls_back(3)], 9, None),
+    ([rolls_back(3), answered(9, "R", obeyed=False)], 4, None),
+    ([command("RETIRE", command_id="X", policy_id="q/S"), replace(retired(5), command_id="X", obeyed=True)], 5,
+     "policy_retired"),
+    ([command("RETIRE", command_id="X", policy_id="q/S"), replace(retired(5), command_id="X", obeyed=True),
+      answered(6, "R", restored_version=3)], 6, None),
+    ([command("RETIRE", command_id="X", policy_id="q/S"), replace(retired(5), command_id="X", obeyed=True),
+      answered(6, "R", restored_version=3)], 5, "policy_retired"),
+])
+def test_decisions_of_undone_versions_are_not_executed(events: list[Event], version: int, reason: str | None) -> None:
+    _, out = run([candle(0), decision(0, policy_version=version), *events, *(candle(n) for n in range(1, 5))])
+    assert [r for _, r in outcomes(out)] == [reason]
+
+
+def test_an_open_position_goes_on_under_a_rollback() -> None:
+    _, out = run([candle(0), decision(0, policy_version=7), candle(1), rolls_back(3),
+                  *(candle(n) for n in range(2, 6))])
+    assert [t.exit_reason for t in of(TradeClosed, out)] == ["HORIZON"]
+
+
+def test_a_state_of_format_1_is_taken_up() -> None:
+    kind, upgrade = PaperExecutionAgent.former[1]
+    fields = msgspec.structs.asdict(PaperState())
+    del fields["commanded"]
+    by_version, by_command = (FirstRetired(policy_id=p, version=v) for p, v in (("q/S", 3), ("q/T", None)))
+    state = upgrade(kind(**fields | {"retired": (by_version, by_command)}))
+    assert state.retired == (Retired(policy_id="q/S", version=3),)
+    assert barred(state.commanded, "q/T", 99) == "policy_retired"
+    state, _ = PaperExecutionAgent().step(state, replace(retired(9, "ACTIVE"), policy_id="q/T", command_id="c"))
+    assert barred(state.commanded, "q/T", 99) is None
 
 
 # ---------------------------------------------------------------------- bad and repeated input

@@ -10,7 +10,16 @@ from agents.decision import DecisionAgent
 from agents.decision.held import in_force
 from agents.experience import ExperienceAgent
 from agents.paper_execution import PaperExecutionAgent
-from schemas.events import Candle, Decision, Event, Experience, PolicyApplied, PolicyRecord, TradeClosed
+from schemas.events import (
+    Candle,
+    Decision,
+    Event,
+    Experience,
+    PolicyApplied,
+    PolicyCommand,
+    PolicyRecord,
+    TradeClosed,
+)
 from streams.verify.planted.changing import Step, changed
 
 
@@ -30,6 +39,25 @@ class OldPolicy(DecisionAgent):
         """As the honest one, blind to newer versions."""
         newer = isinstance(event, PolicyRecord) and event.version > 1
         return (state, ()) if newer else super().step(state, event)
+
+
+class Disobeys(DecisionAgent):
+    """Decides as if nobody had commanded anything."""
+
+    def step(self, state: Any, event: Event) -> Step:
+        """As the honest one, blind to commands."""
+        return (state, ()) if isinstance(event, PolicyCommand) else super().step(state, event)
+
+
+class SaysHalt(DecisionAgent):
+    """Says of every decision that a halt forced it, so that no policy is ever tried."""
+
+    def step(self, state: Any, event: Event) -> Step:
+        """As the honest one under a halt that nobody commanded."""
+        after, outputs = super().step(state, event)
+        return after, changed(outputs, Decision, lambda d: replace(
+            d, forced=True, forced_reason="halt", action=d.baseline_action, greedy_action=d.baseline_action,
+            propensity=1.0))
 
 
 class Said(DecisionAgent):

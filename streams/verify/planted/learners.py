@@ -38,6 +38,15 @@ class NeverUpdates(QLearningAgent):
         return (after, kept) if kept or not outputs else (state, ())
 
 
+class FreezesItself(QLearningAgent):
+    """Says from some version on that people froze it, so that nobody asks why it learns no more."""
+
+    def step(self, state: Any, event: Event) -> Step:
+        """As the honest one, the status exchanged."""
+        after, outputs = super().step(state, event)
+        return after, changed(outputs, PolicyRecord, lambda p: p if p.version < 20 else replace(p, status="FROZEN"))
+
+
 class Hashed(QLearningAgent):
     """Its tables are digests of what it was given: they change with every outcome and mean nothing."""
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 from msgspec.structs import replace
 
 from schemas.catalogue import AGENTS
-from schemas.events import Candle, Event, PolicyApplied, Tick, TradeClosed
+from schemas.events import Candle, Command, Event, PolicyApplied, PolicyCommand, PolicyRecord, Tick, TradeClosed
 from streams.records import CE_ID
-from streams.verify.planted.stage import CODEC, HOUR_MS, Stage, Tamper, made
+from streams.verify.evidence import Evidence
+from streams.verify.planted.stage import CODEC, HOUR_MS, Stage, Tamper, identities, made
+from streams.verify.refold import refold
 
 
 # ---------------------------------------------------------------------- on their way
@@ -56,6 +59,49 @@ def walk(bars: int, seed: int, symbol: str = "BTCUSDT") -> Iterator[tuple[str, E
             high=max(opened, closed) * 1.001, low=min(opened, closed) * 0.999, close=closed, source="binance",
             origin="CLAIMED")
         yield "system.clock", Tick(ts_ms=(t + 1) * HOUR_MS, writer="made")
+
+
+# ---------------------------------------------------------------------- people's commands
+def command(run: Stage, kind: Command, policy_id: str | None = "q_learning/MADE", **more: Any) -> Stage:
+    """A command given now, and all that follows from it."""
+    n = len(run.log.records["policy.commands"][0])
+    run.driver.run([("policy.commands", PolicyCommand(
+        command_id=f"{kind.lower()}-{n}", ts_ms=run.driver.now_ms, command=kind, policy_id=policy_id, actor="somebody",
+        reason="planted", **more))])
+    return run
+
+
+def go_on(run: Stage, bars: int) -> Stage:
+    """The market for some bars more."""
+    past = len(run.log.records["market.candles"][0])
+    run.driver.run(made(bars=past + bars, start=past))
+    run.tape.flush(run.driver)
+    return run
+
+
+def rolled_back(run: Stage, change: Callable[[Any], Any] = lambda state: state) -> Stage:
+    """The newest version taken back some time later; `change` is what was made of its state meanwhile."""
+    newest = run.driver.events("policy.ledger")[-1]
+    assert isinstance(newest, PolicyRecord)
+    assert newest.provenance is not None
+    evidence = Evidence(run.log, run.roster, CODEC, identities=identities())
+    fold = refold(evidence, "q_learning", 0, newest.provenance.to_offset).fold
+    old = change(fold.scopes[newest.scope].state)
+    return go_on(command(
+        go_on(run, 60), "ROLLBACK", newest.policy_id, version=newest.version, state=fold.state_bytes(old),
+        state_hash=fold.state_hash(newest.scope, old), state_format=fold.agent.format_version), 60)
+
+
+def richer_state(state: Any) -> Any:
+    """A state that nobody learned: every estimate is better."""
+    return replace(state, cells=tuple(replace(c, q=tuple(q + 1.0 for q in c.q)) for c in state.cells))
+
+
+def unsaid(run: Stage) -> Stage:
+    """A version that answers a command which is no longer on the log."""
+    go_on(command(run, "FREEZE"), 20)
+    run.log.records["policy.commands"][0].clear()
+    return run
 
 
 # ---------------------------------------------------------------------- on the log afterwards
