@@ -40,6 +40,8 @@ With --json, one object (with --watch one a line):
   dead_letters: {topic: records}, topics that have some
   alerts: list of {component, status, reason, writer, ts_ms, place}: those on
     system.health.alert after which the component was not HEALTHY
+  held: list of {policy_id, version, status, actor, reason, place}: policies
+    that people froze or retired
   agents: list of
     agent, state, why, group
     members: of its consumer group; a heartbeat, never evidence
@@ -157,6 +159,8 @@ def _view(overview: Overview | NoBroker) -> RenderableType:
     notes = [Text(f"{s.agent}: {s.why}") for s in overview.agents if s.state not in ("RUNNING", "IDLE", "NOT BUILT")]
     if notes:
         parts += [Text(""), *notes]
+    parts += [Text(f"{h.policy_id} is {h.status} since version {h.version}, by {h.actor}: {h.reason} ({h.place})",
+                   style="yellow") for h in overview.held]
     letters = ", ".join(f"{topic} {n}" for topic, n in overview.dead_letters.items())
     parts += [Text(""), Text(f"dead letters: {letters or 'none'}"),
               Text(f"health alerts: {'' if overview.alerts else 'none'}")]

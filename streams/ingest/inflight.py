@@ -1,21 +1,23 @@
 """What is in flight of each symbol, from what the agents have written: pure bookkeeping, no broker, no clock.
 
 A bar is in flight until its mark (`execution.equity.marked`) is seen; a decision, from the time at which it is due to
-end, until its experience is seen; a lesson (an experience to learn from) until the learner's update is seen. `behind`
-counts in bars. Records of different topics may be seen in any order.
+end, until its experience is seen; a lesson (an experience to learn from) until the learner's update is seen, unless the
+policy is frozen or retired: then nothing is learned, and nothing waited for. `behind` counts in bars. Records of
+different topics may be seen in any order.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
 
-from schemas.events import Decision, EquityMarked, Event, Experience, Features, QUpdated
+from schemas.events import Decision, EquityMarked, Event, Experience, Features, PolicyRecord, QUpdated
 
+LEDGER = "policy.ledger"
 FOLLOWED = (
-    "execution.equity.marked", "market.features", "rl.meta.strategy_selected", "learning.experience",
+    "execution.equity.marked", "market.features", LEDGER, "rl.meta.strategy_selected", "learning.experience",
     "rl.q_learning.updated",
 )
-NEWEST_IS_ENOUGH = FOLLOWED[:2]
+NEWEST_IS_ENOUGH = FOLLOWED[:3]
 LEARNING_BOOKS = frozenset({"q_learning"})  # books whose learner writes an update for every lesson
 KEPT_BARS = 4096
 
@@ -31,6 +33,7 @@ class InFlight:
     def __init__(self, interval_ms: int) -> None:
         self.interval_ms = interval_ms
         self.learned = 0
+        self._learns = True
         self._sent: list[int] = []  # ts_ms of the bars sent, ascending
         self._done_ms = -1
         self._marked = False
@@ -56,11 +59,16 @@ class InFlight:
             self._expect(("experience", event.decision_id), event.next_ts_ms)
         elif isinstance(event, Experience):
             self._meet(("experience", event.decision_id))
-            if event.learnable and event.book_id in LEARNING_BOOKS:
+            if event.learnable and event.book_id in LEARNING_BOOKS and self._learns:
                 self._expect(("update", event.decision_id), event.ts_ms)
         elif isinstance(event, QUpdated):
             self.learned += 1
             self._meet(("update", event.decision_id))
+        elif isinstance(event, PolicyRecord) and event.agent in LEARNING_BOOKS:
+            self._learns = event.status == "ACTIVE"
+            if not self._learns:
+                for what in [what for what in self._due if what[0] == "update"]:
+                    del self._due[what]
 
     def _expect(self, what: tuple[str, str], due_ms: int) -> None:
         if what in self._early:

@@ -21,9 +21,10 @@ from confluent_kafka.admin._listoffsets import OffsetSpec
 
 from schemas.catalogue import built_agents
 from schemas.codec import Codec
+from schemas.events import PolicyRecord
 from schemas.refused import Refused
 from streams.commits import Commits
-from streams.ingest.inflight import FOLLOWED, NEWEST_IS_ENOUGH, InFlight
+from streams.ingest.inflight import FOLLOWED, LEARNING_BOOKS, NEWEST_IS_ENOUGH, InFlight
 from streams.transport.logs import LIBRDKAFKA
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ class Lead:
         with self._changed:
             self._sent += 1
             flight = self._symbols.setdefault(symbol, InFlight(interval_ms))
-            self._keys.add(symbol.encode())
+            self._keys |= {symbol.encode(), *(f"{learner}/{symbol}".encode() for learner in LEARNING_BOOKS)}
             if flight.interval_ms == interval_ms:
                 flight.sent(ts_ms)
 
@@ -176,7 +177,8 @@ class Lead:
                     event = self._codec.decode(topic, value)
                 except Refused:  # somebody else wrote there; it says nothing about progress
                     continue
-                flight = self._symbols.get(getattr(event, "symbol", ""))
+                flight = self._symbols.get(event.scope if isinstance(event, PolicyRecord) else
+                                           getattr(event, "symbol", ""))
                 if flight is not None:
                     flight.saw(event)
             self._progress_at = time.monotonic()

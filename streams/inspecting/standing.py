@@ -8,7 +8,7 @@ proves nothing; its absence only explains why nothing moves. Clock ticks count a
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,7 +18,7 @@ from confluent_kafka.admin import AdminClient, OffsetSpec
 from schemas import catalogue
 from schemas.catalogue import AgentIO
 from schemas.codec import Codec
-from schemas.events import PartitionHead
+from schemas.events import PartitionHead, PolicyRecord
 from schemas.refused import Refused
 from streams.commits import Commits
 from streams.inspecting.shown import DLQ, decoded
@@ -31,6 +31,7 @@ from streams.unresolved import unresolved
 BEHIND_S = 10.0  # what waits may take this long at the present rate before an agent counts as behind
 LOOK_BACK = (16, 256, 4096)  # last offsets of each partition searched for evidence, one after the other
 TIMEOUT_S = 10.0
+COMMANDS, CURRENT = "policy.commands", "policy.current"
 Place = tuple[str, int]
 
 STATES: dict[str, str] = {
@@ -137,8 +138,21 @@ class Alert:
 
 
 @dataclass(frozen=True)
+class Held:
+    """A policy that is not ACTIVE: who held it, by which version, and why."""
+
+    policy_id: str
+    version: int
+    status: str
+    actor: str | None
+    reason: str
+    place: str
+
+
+@dataclass(frozen=True)
 class Overview:
-    """All agents, the dead letters of each topic that has some, and the alerts that stand."""
+    """All agents, the dead letters of each topic that has some, the alerts that stand, the policies that people froze
+    or retired."""
 
     at_ms: int
     interval_s: float
@@ -146,6 +160,7 @@ class Overview:
     agents: list[Standing]
     dead_letters: dict[str, int]
     alerts: list[Alert] = field(default_factory=list)
+    held: list[Held] = field(default_factory=list)
 
 
 def judge(*, missing: Iterable[str], proof: bool, moved: int, lag: int, members: int,
@@ -192,6 +207,7 @@ class Watcher:
         self._commits = Commits(settings, TIMEOUT_S)
         self._codec = Codec()
         self._alerted: tuple[dict[Place, int], list[Alert]] = ({}, [])
+        self._last_held: tuple[dict[Place, int], list[Held]] | None = None
         self._found: dict[tuple[str, str], tuple[dict[Place, int], dict[int, Record]]] = {}
 
     def sample(self) -> Sample:
@@ -213,7 +229,8 @@ class Watcher:
         letters = {topic: sum(end - now.bounds[p][0] for p, end in some.items())
                    for topic, some in ends.items() if topic.endswith(DLQ)}
         return Overview(int(time.time() * 1000), now.at_s - before.at_s, self._settings.broker, agents,
-                        {topic: n for topic, n in letters.items() if n}, self._alerts(ends.get(ALERTS, {})))
+                        {topic: n for topic, n in letters.items() if n}, self._alerts(ends.get(ALERTS, {})),
+                        self._held(ends))
 
     def _alerts(self, ends: dict[Place, int]) -> list[Alert]:
         """The alerts that stand; read again when the topic has grown."""
@@ -297,6 +314,24 @@ class Watcher:
                 break
         self._found[agent, topic] = (ends, found)
         return found
+
+    def _held(self, ends: dict[str, dict[Place, int]]) -> list[Held]:
+        """Policies that are frozen or retired. Only a command makes them so: without one nothing is read."""
+        if not any(ends.get(COMMANDS, {}).values()) or CURRENT not in ends:
+            return []
+        known = ends[COMMANDS] | ends[CURRENT]
+        if self._last_held is None or self._last_held[0] != known:
+            newest = {r.key: r for r in self._log.read(CURRENT)}
+            self._last_held = known, [h for r in newest.values() for h in self._unless_active(r)]
+        return self._last_held[1]
+
+    def _unless_active(self, record: Record) -> Iterator[Held]:
+        try:
+            p = decoded(self._codec, record)
+        except Refused:
+            return
+        if isinstance(p, PolicyRecord) and p.status != "ACTIVE":
+            yield Held(p.policy_id, p.version, p.status, p.actor, p.reason, record.place)
 
     # ------------------------------------------------------------------ asking the broker
     def _offsets(self, places: list[Place], spec: Any) -> dict[Place, int]:

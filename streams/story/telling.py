@@ -15,6 +15,7 @@ from schemas.events import (
     Features,
     Orphan,
     PolicyApplied,
+    PolicyCommand,
     PolicyRecord,
     QUpdated,
     TradeClosed,
@@ -22,7 +23,7 @@ from schemas.events import (
 from streams.inspecting.shown import iso, plain
 from streams.story.arithmetic import agrees
 from streams.story.finding import Hit
-from streams.story.tracing import Story
+from streams.story.tracing import BY_COMMAND, Story
 
 SCHEMA = "quantum.why/1"
 FIELDS: dict[str, str] = {
@@ -34,6 +35,7 @@ FIELDS: dict[str, str] = {
     "verdicts": "list of {verdict, text, places}, the main one first",
     "candle, features, decision, trade": "a record or null: what it rested on, and itself",
     "policy": "null, or {record, version, cell}: in force at the decision",
+    "command": "a record or null: what a person commanded that forced the decision; of a state its size",
     "applied": "list of {record, changed}: changed is true where the policy's action was executed and is not the "
                "baseline's",
     "outcomes, experiences, orphans, other_trades, bars": "lists of records; other_trades name the same decision",
@@ -79,6 +81,8 @@ def _before(story: Story) -> Iterator[Step]:
     if decision.policy_version is not None:
         missing = f"{decision.policy_id} version {decision.policy_version} is not on the ledger"
         yield _of("policy in force", story.in_force, missing, decision.state_key)
+    if decision.forced_reason in BY_COMMAND:
+        yield _of("command", story.command, f"no command for {decision.forced_reason} was found")
     yield _of("decision", story.decision)
     for hit in named.applied:
         yield _of("applied", hit)
@@ -151,7 +155,8 @@ def text_of(event: Event, state_key: str | None = None) -> str:
         return f"regime {e.regime}, volatility_30 {volatility}, ready {e.ready}"
     if isinstance(e, PolicyRecord):
         cell = cell_of(e, state_key)
-        return f"{e.policy_id} version {e.version}" + ("" if cell is None else f", cell {cell.state_key}: "
+        by = "" if e.command_id is None else f", {e.status} by {e.actor} ({e.reason})"
+        return f"{e.policy_id} version {e.version}{by}" + ("" if cell is None else f", cell {cell.state_key}: "
                + ", ".join(f"{a} {p:.3f}" for a, p in zip(e.actions, cell.probabilities, strict=True)))
     if isinstance(e, Decision):
         forced = f", forced: {e.forced_reason}" if e.forced else ""
@@ -169,6 +174,9 @@ def text_of(event: Event, state_key: str | None = None) -> str:
 
 
 def _rest(e: Event) -> str:
+    if isinstance(e, PolicyCommand):
+        to = "" if e.version is None else f" to version {e.version}"
+        return f"{e.command} of {e.policy_id or e.symbol or 'all symbols'}{to} by {e.actor}, {iso(e.ts_ms)}: {e.reason}"
     if isinstance(e, DecisionOutcome):
         return e.status + (f" ({e.reason})" if e.reason else "") + (f", trade {e.trade_id}" if e.trade_id else "")
     if isinstance(e, Experience):
@@ -199,7 +207,7 @@ def as_dict(story: Story) -> dict[str, Any]:
         "decision_id": named.decision_id, "verdict": story.verdicts[0].word,
         "verdicts": [{"verdict": v.word, "text": v.text, "places": list(v.places)} for v in story.verdicts],
         "candle": _record(story.candle), "features": _record(story.features), "decision": _record(story.decision),
-        "policy": _policy(story.in_force, key),
+        "policy": _policy(story.in_force, key), "command": _command(story.command),
         "applied": [{"record": _record(h), "changed": isinstance(h.event, PolicyApplied) and changed(h.event)}
                     for h in named.applied],
         "trade": _record(story.trade),
@@ -237,6 +245,14 @@ def _policy(hit: Hit | None, state_key: str | None) -> dict[str, Any] | None:
         "probabilities": dict(zip(policy.actions, cell.probabilities, strict=True)),
         "q": dict(zip(policy.actions, cell.q, strict=True)),
         "visits": dict(zip(policy.actions, cell.visits, strict=True))}}
+
+
+def _command(hit: Hit | None) -> dict[str, Any] | None:
+    record = _record(hit)
+    if record is not None and hit is not None and isinstance(hit.event, PolicyCommand):
+        del record["value"]["state"]
+        record["value"]["state_bytes"] = None if hit.event.state is None else len(hit.event.state)
+    return record
 
 
 def _arithmetic(story: Story) -> dict[str, Any]:

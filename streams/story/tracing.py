@@ -8,7 +8,17 @@ from difflib import get_close_matches
 from typing import Literal, NamedTuple
 
 from schemas.codec import Codec
-from schemas.events import Candle, Decision, Event, Experience, Features, PolicyRecord, QUpdated, TradeClosed
+from schemas.events import (
+    Candle,
+    Decision,
+    Event,
+    Experience,
+    Features,
+    PolicyCommand,
+    PolicyRecord,
+    QUpdated,
+    TradeClosed,
+)
 from streams.log import LogReader, NoTopic
 from streams.story.arithmetic import Check, check_trade
 from streams.story.finding import Finder, Hit, Want, long_bytes
@@ -18,6 +28,8 @@ from streams.story.verdict import Verdict, accepted_copy, judge
 LEDGER = "policy.ledger"
 CANDLES = "market.candles"
 FEATURES = "market.features"
+COMMANDS = "policy.commands"
+BY_COMMAND = {"halt": ("HALT",), "policy_retired": ("RETIRE",), "policy_rolled_back": ("ROLLBACK",)}
 LEARNER = "q_learning"
 NEAREST = 500  # last records of each partition whose ids are compared with an unknown one
 Learned = Literal["learned", "not learnable", "refused", "waiting", "nothing yet"]
@@ -40,6 +52,7 @@ class Story:
         trade: the copy that counts.
         bars: candles around entry and exit.
         in_force: the policy version at the decision.
+        command: what a person commanded that forced the decision.
         before, after: the policy versions around the update that learned from it.
         first: the first decision under `after` or a later version.
         checks: the arithmetic of the trade, done again.
@@ -54,6 +67,7 @@ class Story:
     candle: Hit | None = None
     features: Hit | None = None
     in_force: Hit | None = None
+    command: Hit | None = None
     bars: list[Hit] = field(default_factory=list)
     before: Hit | None = None
     after: Hit | None = None
@@ -116,6 +130,25 @@ def _basis(finder: Finder, story: Story, hit: Hit) -> None:
     if decision.policy_id is not None and decision.policy_version is not None:
         wanted = {"it": _version(decision.policy_id, decision.policy_version)}
         story.in_force = finder.near(LEDGER, wanted, at_ms).get("it")
+    if decision.forced_reason in BY_COMMAND:
+        story.command = _command(finder, decision, hit, story.in_force)
+
+
+def _command(finder: Finder, decision: Decision, hit: Hit, in_force: Hit | None) -> Hit | None:
+    """The command that a forced decision obeyed: the one that its version answers, else the newest one before it."""
+    version = None if in_force is None else in_force.event
+    answers = version.command_id if isinstance(version, PolicyRecord) else None
+    found = None
+    for given in finder.holding([COMMANDS], b""):
+        c = given.event
+        if not isinstance(c, PolicyCommand) or c.command not in BY_COMMAND[decision.forced_reason or ""]:
+            continue
+        concerned = c.symbol in (None, decision.symbol) if c.command == "HALT" else c.policy_id == decision.policy_id
+        if concerned and c.command_id == answers:
+            return given
+        if concerned and (given.record.timestamp_ms or 0) <= (hit.record.timestamp_ms or 0):
+            found = given
+    return found
 
 
 def _version(policy_id: str, version: int) -> Want:

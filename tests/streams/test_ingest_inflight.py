@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from schemas.events import Decision, EquityMarked, Event, Experience, Features, QUpdated
+from schemas.events import STRATEGY_SYMBOLS, Decision, EquityMarked, Event, Experience, Features, PolicyRecord, QUpdated
 from streams.ingest.inflight import KEPT_BARS, InFlight
 
 H = 3_600_000
@@ -114,3 +114,26 @@ def test_settled_is_done_and_memory_is_bounded() -> None:
         f.sent(ts * H)
         f.saw(mark(ts))
         assert f.behind() == 0
+
+
+def version(status: str) -> Event:
+    return PolicyRecord(
+        policy_id="q_learning/S", version=9, agent="q_learning", scope="S", ts_ms=H, valid_from_ms=H,
+        fallback="neutral", status=status, reason="test", outcomes=0, mask=(), actions=STRATEGY_SYMBOLS, source="x",  # type: ignore[arg-type]
+        origin="CLAIMED")
+
+
+def test_of_a_frozen_learner_no_update_is_waited_for() -> None:
+    f = flight(20)
+    for event in (mark(20), decision(2), experience(2)):
+        f.saw(event)
+    assert f.behind() == 14, "the lesson of bar 6 is not learned yet"
+    f.saw(version("FROZEN"))
+    assert f.behind() == 0
+    f.saw(decision(8))
+    f.saw(experience(8))
+    assert f.behind() == 0
+    f.saw(version("ACTIVE"))
+    f.saw(decision(12))
+    f.saw(experience(12))
+    assert f.behind() > 0

@@ -19,6 +19,7 @@ from schemas.events import (
     Experience,
     Orphan,
     PolicyApplied,
+    PolicyCommand,
     PolicyRecord,
     QUpdated,
     TradeClosed,
@@ -52,7 +53,7 @@ from tests.streams.log_fixtures import (
 TRADES, DECISIONS = "execution.trade.closed", "rl.meta.strategy_selected"
 TOPICS = ("market.candles", "market.features", DECISIONS, TRADES, f"{TRADES}.dlq", "decision.outcome",
           "policy.applied", "learning.experience", "learning.experience.dlq", "learning.orphan",
-          "rl.q_learning.updated", "policy.ledger", "decision.inbox")
+          "rl.q_learning.updated", "policy.ledger", "policy.commands", "decision.inbox")
 PAPER = "paper:test fee_bps=10 half_spread_bps=50 slippage_bps=50 funding_bps=0 fill=next_open"
 FROM: dict[str, Any] = {"source": "binance", "origin": "CLAIMED"}
 
@@ -354,6 +355,24 @@ def test_why_nothing_was_learned(log: Log) -> None:
     assert [g.state for g in got] == ["not learnable", "not learnable", "refused"]
     assert ("forced" in got[0].text, "halt" in got[1].text, "q_learning" in got[2].text) == (True, True, True)
     assert log.trace(name_of(81)).verdicts[0].text.startswith("its decision ended NOT_EXECUTED (halt)")
+
+
+@pytest.mark.parametrize(("reason", "kind", "of"), [
+    ("policy_rolled_back", "ROLLBACK", {"policy_id": "q_learning/BTCUSDT", "version": 1, "state": b"x" * 99}),
+    ("policy_retired", "RETIRE", {"policy_id": "q_learning/BTCUSDT"}), ("halt", "HALT", {"symbol": "BTCUSDT"})])
+def test_a_decision_that_a_command_forced_names_it(log: Log, reason: str, kind: Any, of: dict[str, Any]) -> None:
+    n = {"ROLLBACK": 83, "RETIRE": 84, "HALT": 85}[kind]
+    others: dict[str, Any] = {"policy_id": "q_learning/OTHER", "symbol": "OTHER"}
+    for changes in ({f: others[f] for f in of if f in others}, of):
+        place = log.put(PolicyCommand(command_id=f"{kind}-{len(changes)}", ts_ms=T0_MS, command=kind, actor="ann",
+                                      reason="a bad week", **changes), "policy.commands")
+    log.put(decision(n, version=2, forced=True, forced_reason=reason, propensity=1.0), DECISIONS)
+    story = log.trace(name_of(n))
+    assert step(story, "command").place == place
+    assert f"{kind} of " in step(story, "command").text
+    assert "by ann" in step(story, "command").text
+    value = as_dict(story)["command"]["value"]
+    assert ("state" in value, value["state_bytes"]) == (False, 99 if kind == "ROLLBACK" else None)
 
 
 # ---------------------------------------------------------------------- ids
