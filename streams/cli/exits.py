@@ -14,6 +14,8 @@ class Exit(IntEnum):
     NOT_PROVEN = 3
     UNREACHABLE = 4
     TOPICS_DIFFER = 5
+    OTHER_CODE = 6
+    EXPIRED = 7
     INTERRUPTED = 130
 
 
@@ -24,5 +26,7 @@ MEANING: dict[Exit, str] = {
     Exit.NOT_PROVEN: "not proven",
     Exit.UNREACHABLE: "broker unreachable",
     Exit.TOPICS_DIFFER: "topics differ from the catalogue",
+    Exit.OTHER_CODE: "made by other code, configuration or platform",
+    Exit.EXPIRED: "input is deleted",
     Exit.INTERRUPTED: "interrupted",
 }

@@ -13,6 +13,7 @@ from schemas.refused import Refused
 from streams import policy_view
 from streams.cli import policy_commands
 from streams.cli.options import data_console, json_option, print_json, settings_options
+from streams.cli.policy_rederive import rederive
 from streams.cli.reading import find_topic, reading
 from streams.log import LogReader
 from streams.policy_view import Held
@@ -103,3 +104,6 @@ def _draw(policy: Held, png: Path) -> None:
     except (OSError, ValueError) as exc:
         raise click.ClickException(str(exc)) from exc
     click.echo(f"quantum: drew {png}", err=True)
+
+
+command.add_command(rederive)

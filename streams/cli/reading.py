@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Protocol
 
 import click
 from confluent_kafka import KafkaException
@@ -36,7 +37,11 @@ def reading(settings: Settings) -> Iterator[LogReader]:
         raise click.ClickException(f"the broker {settings.broker} says: {exc.args[0].str()}") from exc
 
 
-def find_topic(log: LogReader, settings: Settings, name: str) -> str:
+class _HasTopics(Protocol):
+    def topics(self) -> Mapping[str, Sequence[int]]: ...
+
+
+def find_topic(log: _HasTopics, settings: Settings, name: str) -> str:
     """Catalogue name of a topic that the broker has; it may be given with or without the prefix.
 
     Raises:
