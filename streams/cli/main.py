@@ -22,7 +22,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "decode": ("decode", "Avro records on standard input to JSON lines; needs no broker."),
     "dlq": ("dlq", "Dead letters: list, show, redrive."),
     "why": ("why", "The story of one trade or decision, each step with its record."),
-    "policy": ("policy", "Look at policies: show."),
+    "policy": ("policy", "Policies: list, show, diff, plot, rederive."),
     "books": ("books", "Learners' paper books against the baseline books, paired bar by bar."),
     "doctor": ("doctor", "Check this machine and the broker; one fix for each finding."),
 }

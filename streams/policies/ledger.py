@@ -84,12 +84,14 @@ class Ledger:
         rivals: further records of a version, by (policy id, version): with other bytes, or under another output id.
         unreadable: places of records that cannot be decoded, with the reason.
         records: records read.
+        keys: policy ids that the records are keyed by, those passed over included.
     """
 
     versions: dict[str, list[Version]] = field(default_factory=dict)
     rivals: dict[tuple[str, int], list[Record]] = field(default_factory=dict)
     unreadable: dict[str, str] = field(default_factory=dict)
     records: int = 0
+    keys: set[str] = field(default_factory=set)
 
     def of(self, asked: Asked) -> list[Version]:
         """The versions asked for, ascending; a missing one is left out.
@@ -99,7 +101,7 @@ class Ledger:
         """
         there = self.versions.get(asked.policy_id, [])
         if not there:
-            known = ", ".join(sorted(self.versions)) or "none"
+            known = ", ".join(sorted(self.keys)) or "none"
             raise LookupError(f"{LEDGER} holds no policy {asked.policy_id}; there are: {known}")
         if asked.first is None or asked.last is None:
             return [newest(there)]
@@ -125,6 +127,7 @@ def read_ledger(records: Iterable[Record], codec: Codec, keys: Iterable[str] | N
     seen: dict[tuple[str, int], Version] = {}
     for record in records:
         ledger.records += 1
+        ledger.keys.add((record.key or b"").decode(errors="replace"))
         if wanted is not None and record.key not in wanted:
             continue
         try:

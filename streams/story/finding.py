@@ -146,6 +146,20 @@ class Finder:
         hits = [self._hit(r) for r in self._scan({(topic, partition): (offset, offset + 1)}, [()])]
         return hits[0] if hits else None
 
+    def between(self, topic: str, partition: int, first: int, last: int) -> list[Hit]:
+        """Records of a range of offsets, both ends inclusive; what the log does not hold (any more) is left out."""
+        if partition not in self._there.get(topic, ()):
+            return []
+        low, end = self._log.bounds(topic, partition)
+        begin, stop = max(low, first), min(end, last + 1)
+        if begin >= stop:
+            return []
+        return [self._hit(r) for r in self._scan({(topic, partition): (begin, stop)}, [()])]
+
+    def first_kept(self, topic: str, partition: int) -> int | None:
+        """First offset that a partition holds; None where there is no such partition."""
+        return self._log.bounds(topic, partition)[0] if partition in self._there.get(topic, ()) else None
+
     def input_of(self, hit: Hit) -> Hit | None:
         """The record that made an agent write this one: by its output id, and through the copy in the agent's inbox.
 

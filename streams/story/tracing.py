@@ -21,11 +21,11 @@ from schemas.events import (
 )
 from streams.log import LogReader, NoTopic
 from streams.story.arithmetic import Check, check_trade
+from streams.story.descent import DEFAULT, LEDGER, Lineage, Reach, descend, version_want
 from streams.story.finding import Finder, Hit, Want, long_bytes
 from streams.story.gathering import DECISIONS, EXPERIENCES, TRADES, Named, Unknown, gather
 from streams.story.verdict import Verdict, accepted_copy, judge
 
-LEDGER = "policy.ledger"
 CANDLES = "market.candles"
 FEATURES = "market.features"
 COMMANDS = "policy.commands"
@@ -53,6 +53,7 @@ class Story:
         bars: candles around entry and exit.
         in_force: the policy version at the decision.
         command: what a person commanded that forced the decision.
+        lineage: what that version was learned from.
         before, after: the policy versions around the update that learned from it.
         first: the first decision under `after` or a later version.
         checks: the arithmetic of the trade, done again.
@@ -68,6 +69,7 @@ class Story:
     features: Hit | None = None
     in_force: Hit | None = None
     command: Hit | None = None
+    lineage: Lineage | None = None
     bars: list[Hit] = field(default_factory=list)
     before: Hit | None = None
     after: Hit | None = None
@@ -76,11 +78,12 @@ class Story:
     looked: dict[str, int] = field(default_factory=dict)
 
 
-def trace(log: LogReader, codec: Codec, asked: str) -> Story:
+def trace(log: LogReader, codec: Codec, asked: str, reach: Reach = DEFAULT) -> Story:
     """Tell the story of a trade or decision.
 
     Args:
         asked: a trade id or a decision id.
+        reach: how far the lineage of the policy is told.
 
     Raises:
         Unknown: no record names it.
@@ -99,6 +102,8 @@ def trace(log: LogReader, codec: Codec, asked: str) -> Story:
     story.trade = accepted_copy(named, named.trades)
     if story.decision is not None:
         _basis(finder, story, story.decision)
+    if story.in_force is not None:
+        story.lineage = descend(finder, story.in_force, reach)
     if story.trade is not None:
         _arithmetic(finder, story, story.trade)
     if named.updates:
@@ -128,7 +133,7 @@ def _basis(finder: Finder, story: Story, hit: Hit) -> None:
         made_of = finder.near(CANDLES, {"it": bar}, at_ms).get("it")
     story.candle = made_of
     if decision.policy_id is not None and decision.policy_version is not None:
-        wanted = {"it": _version(decision.policy_id, decision.policy_version)}
+        wanted = {"it": version_want(decision.policy_id, decision.policy_version)}
         story.in_force = finder.near(LEDGER, wanted, at_ms).get("it")
     if decision.forced_reason in BY_COMMAND:
         story.command = _command(finder, decision, hit, story.in_force)
@@ -149,11 +154,6 @@ def _command(finder: Finder, decision: Decision, hit: Hit, in_force: Hit | None)
         if concerned and (given.record.timestamp_ms or 0) <= (hit.record.timestamp_ms or 0):
             found = given
     return found
-
-
-def _version(policy_id: str, version: int) -> Want:
-    return Want((policy_id.encode(), long_bytes(version)), lambda e: isinstance(e, PolicyRecord)
-                and e.policy_id == policy_id and e.version == version)
 
 
 # ---------------------------------------------------------------------- its arithmetic
@@ -212,9 +212,9 @@ def _lesson(finder: Finder, story: Story, hit: Hit) -> None:
     update = hit.event
     assert isinstance(update, QUpdated)
     policy_id, version = f"{LEARNER}/{update.symbol}", update.policy_version
-    wanted = {"after": _version(policy_id, version)}
+    wanted = {"after": version_want(policy_id, version)}
     if version > 1:
-        wanted["before"] = _version(policy_id, version - 1)
+        wanted["before"] = version_want(policy_id, version - 1)
     found = finder.near(LEDGER, wanted, hit.record.timestamp_ms)
     story.before, story.after = found.get("before"), found.get("after")
     at_ms = (story.after or hit).record.timestamp_ms
