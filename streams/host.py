@@ -68,7 +68,7 @@ class AgentHost:
         self._taking_up = 0
         self._committer: Committer | None = None
         self._relay: Relay | None = None
-        self.app = BatchApp(settings.group(agent.name), consumer=settings.client(), producer=settings.producer(),
+        self.app = BatchApp(settings.group(agent.name), consumer=settings.member(), producer=settings.producer(),
                             owner=self)
         self._bind()
 

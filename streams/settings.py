@@ -73,6 +73,8 @@ class Settings(BaseSettings):
         seed: seed of everything random.
         linger_ms: how long a worker's producer waits for more records before it sends: 0 for the least latency, 5 for
             replays at full speed, which then cost a fifth less.
+        session_timeout_ms: how long a worker may be silent before its groups give its partitions to others. Less than
+            the broker's `group.min.session.timeout.ms`, 6000 by default, is refused by it.
         replication_factor: of topics that `topics apply` creates; -1: the broker's default.
         broker_port: first port tried by the embedded broker.
         broker_heap_mb: Java heap of the embedded broker, MiB.
@@ -90,6 +92,7 @@ class Settings(BaseSettings):
     app_id: str = Field(default="quantum", pattern=r"^[A-Za-z0-9._-]+$", max_length=120)
     seed: int = Field(default=0, ge=0, lt=2**63)
     linger_ms: int = Field(default=0, ge=0, le=1000)
+    session_timeout_ms: int = Field(default=10_000, ge=1000, le=300_000)
     replication_factor: int = Field(default=-1, ge=-1, le=32)
     broker_port: int = Field(default=DEFAULT_PORT, ge=1, le=65535)
     broker_heap_mb: int = Field(default=512, ge=128)
@@ -192,6 +195,13 @@ class Settings(BaseSettings):
         }
         config.update({k: str(v) for k, v in optional.items() if v is not None})
         return config
+
+    def member(self) -> dict[str, str | int]:
+        """librdkafka configuration of members of consumer groups: ten heartbeats fit into a session."""
+        return ClientConfig(self.client() | {
+            "session.timeout.ms": self.session_timeout_ms,
+            "heartbeat.interval.ms": self.session_timeout_ms // 10,
+        })
 
     def producer(self) -> dict[str, str | int]:
         """librdkafka configuration of our producers.

@@ -162,6 +162,13 @@ def test_clients_take_the_configuration() -> None:
     Producer(settings.producer() | quiet)
 
 
+def test_a_session_has_room_for_ten_heartbeats() -> None:
+    member = Settings(session_timeout_ms=30_000).member()
+    assert (member["session.timeout.ms"], member["heartbeat.interval.ms"]) == (30_000, 3_000)
+    with pytest.raises(SettingsError, match="session_timeout_ms"):
+        Settings.load(session_timeout_ms=10)
+
+
 def test_the_producer_takes_the_largest_record_of_the_catalogue_and_partitions_as_java_does() -> None:
     producer = Settings.load().producer()
     assert int(producer["message.max.bytes"]) > max(t.max_bytes for t in built_topics())
