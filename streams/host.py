@@ -172,6 +172,9 @@ class AgentHost:
         }
         for lane in self.lanes.values():
             lane.start()
+        for tp, found in restored.items():
+            if found.start > (committed.get(tp) or 0):  # a worker was killed between its flush and its commit
+                committer.mark(tp, found.start)
         self._report(restored, sources, time.monotonic() - began)
         self._recovering = asyncio.ensure_future(self._recover(starts, committed, turn))
         return starts
@@ -224,6 +227,11 @@ class AgentHost:
             for lane in lanes:
                 lane.abandon()
             self._abandon()
+
+    def commit_failed(self) -> None:
+        """Commit the newest offsets again."""
+        if self._committer is not None:
+            self._committer.again()
 
     def _abandon(self) -> None:
         for lane in self.lanes.values():

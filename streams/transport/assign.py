@@ -38,6 +38,10 @@ class Owner(Protocol):
         """The app has crashed; called once."""
         ...
 
+    def commit_failed(self) -> None:
+        """A commit has to be made again."""
+        ...
+
 
 class NoTables(TableManager):
     """Faust's table manager without its second of waiting for tables to register: state is not in Faust's tables."""

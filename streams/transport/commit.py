@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from faust.types import TP
 
 COMMIT_INTERVAL_S = 0.25
+RETRY_S = 1.0
 
 
 class Committer:
@@ -22,12 +23,14 @@ class Committer:
     Args:
         commit: commits offsets; its flag asks to wait for the broker's answer.
         interval_s: least time between two commits.
+        retry_s: time after which a commit that failed is tried again.
     """
 
     def __init__(self, commit: Callable[[Mapping[TP, int], bool], Awaitable[None]],
-                 interval_s: float = COMMIT_INTERVAL_S) -> None:
+                 interval_s: float = COMMIT_INTERVAL_S, retry_s: float = RETRY_S) -> None:
         self._commit = commit
         self._interval_s = interval_s
+        self._retry_s = retry_s
         self._next: dict[TP, int] = {}
         self._newest: dict[TP, int] = {}
         self._task: asyncio.Task[None] | None = None
@@ -35,12 +38,21 @@ class Committer:
     def mark(self, tp: TP, offset: int) -> None:
         """Everything below `offset` is finished."""
         self._next[tp] = self._newest[tp] = offset
-        if self._task is None or self._task.done():
-            self._task = asyncio.get_running_loop().create_task(self._later())
+        self._soon(self._interval_s)
 
-    async def _later(self) -> None:
+    def again(self) -> None:
+        """A commit has failed: the next mark may be long in coming, so commit the newest offsets once more."""
+        if self._newest:
+            self._next = {**self._newest}
+            self._soon(self._retry_s)
+
+    def _soon(self, wait_s: float) -> None:
+        if self._task is None or self._task.done():
+            self._task = asyncio.get_running_loop().create_task(self._later(wait_s))
+
+    async def _later(self, wait_s: float) -> None:
         while self._next:
-            await asyncio.sleep(self._interval_s)
+            await asyncio.sleep(wait_s)
             offsets, self._next = self._next, {}
             if offsets:
                 await self._commit(offsets, False)

@@ -152,6 +152,10 @@ class DriverConsumer(Consumer):
         self._forget()
         await self.app.owner.let_go()
 
+    def commit_failed(self) -> None:
+        """The broker has not taken a commit, though the group is as it was."""
+        self.app.owner.commit_failed()
+
     def fail(self, reason: BaseException) -> None:
         """Something in the thread went wrong that cannot be waited out."""
         if self._ending is None or self._ending.done():

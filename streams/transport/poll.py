@@ -75,6 +75,7 @@ class PollThread:
         self._loop = asyncio.get_running_loop()
         self._calls: queue.SimpleQueue[tuple[Callable[[], Any], asyncio.Future[Any]]] = queue.SimpleQueue()
         self._closing = False
+        self._commit_fails = False
         self._client = ck.Consumer({**TUNING, **config, "on_commit": self._on_commit}, logger=LIBRDKAFKA)
         self._thread = threading.Thread(target=self._run, name=f"consumer-{config['group.id']}", daemon=True)
         self._thread.start()
@@ -204,11 +205,16 @@ class PollThread:
             if problem is not None:
                 self._judge_commit(problem)
                 return
+        self._commit_fails = False
 
     def _judge_commit(self, error: ck.KafkaError) -> None:
-        """A commit that fails loses nothing: the state's head counts, the next commit says the same."""
-        if error.code() not in STALE:
-            self._owner.log.warning("commit of %s: %s", self._owner.app.conf.id, error)
+        """A commit that fails loses nothing, the state's head counts; but lags would be wrong until the next one."""
+        if error.code() in STALE:
+            return
+        if not self._commit_fails:  # said once, not at every try while a broker is away
+            self._owner.log.warning("commit of %s, tried again: %s", self._owner.app.conf.id, error)
+        self._commit_fails = True
+        self._post(self._owner.commit_failed)
 
     def _wait_for(self, coroutine: Coroutine[Any, Any, None], what: str) -> None:
         future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)

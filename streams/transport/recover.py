@@ -14,6 +14,7 @@ from streams.transport.timeouts import ANSWER_S
 
 Take = Callable[[TP, ck.Message], None]
 READ_RECORDS = 10_000
+UNKNOWN_S = 30.0  # a broker that has just started may not know a partition for so long
 
 
 def watermarks(
@@ -32,12 +33,14 @@ def watermarks(
     consumer = ck.Consumer(_reader(client), logger=LIBRDKAFKA)
     try:
         found: dict[TP, tuple[int, int]] = {}
+        until = time.monotonic() + UNKNOWN_S
         for tp in tps:
             while tp not in found and not stop():
                 try:
                     found[tp] = consumer.get_watermark_offsets(ck.TopicPartition(*tp), timeout=ANSWER_S)
                 except ck.KafkaException as exc:
-                    if not passing(exc.args[0]):
+                    unknown = exc.args[0].code() == ck.KafkaError._UNKNOWN_PARTITION  # by a broker that just started
+                    if not passing(exc.args[0]) and (not unknown or time.monotonic() > until):
                         raise
                     time.sleep(0.2)
         return found

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import Any
 
+import confluent_kafka as ck
 from faust.types import TP
 
 from streams.transport.commit import Committer
@@ -56,6 +57,25 @@ async def test_the_newest_offset_is_committed_at_the_end_and_nothing_where_nothi
     committer.mark(A, 5)
     await committer.finish()
     assert broker.calls == [({A: 5}, True)]
+
+
+@in_loop
+async def test_a_commit_that_failed_is_made_again_though_nothing_more_is_marked() -> None:
+    """Kafka answers through librdkafka's callback: the group's lag would stay as it is until the next record."""
+    broker = Broker()
+    committer = Committer(broker.commit, interval_s=0, retry_s=0)
+    owner: Any = SimpleNamespace(taken=0, fail=lambda exc: None, log=logging.getLogger(__name__),
+                                 commit_failed=committer.again, app=SimpleNamespace(conf=SimpleNamespace(id="g")))
+    thread = PollThread(owner, {"bootstrap.servers": "127.0.0.1:9", "group.id": "g", "log_level": 0})
+    committer.mark(A, 3)
+    await broker.called.wait()
+    broker.called.clear()
+    thread._on_commit(ck.KafkaError(ck.KafkaError._WAIT_COORD), [])
+    await asyncio.wait_for(broker.called.wait(), 5)
+    thread._on_commit(ck.KafkaError(ck.KafkaError.ILLEGAL_GENERATION), [])  # another member's by now
+    await asyncio.sleep(0.05)
+    await thread.close(10)
+    assert broker.calls == [({A: 3}, False)] * 2
 
 
 @in_loop

@@ -107,6 +107,25 @@ async def test_restart_goes_on_behind_the_state_whatever_was_committed(prefix: S
     assert counts(prefix, CountingLearner()) == expected(_experiences(N + 100))
 
 
+@pytest.mark.topics(*LEARNER)
+@in_loop
+async def test_what_the_state_holds_is_committed_though_nothing_more_arrives(prefix: Settings) -> None:
+    """A worker killed between flush and commit: the group's lag would speak of records that have long been taken."""
+    import confluent_kafka as ck
+
+    produce(prefix, "learning.experience", _experiences(70))
+    async with run_agents(prefix, {"q_learning": CountingLearner()}):
+        await until(lambda: count(prefix, "learning.drift.detected") >= 70, "outputs")
+    ends = committed(prefix, "q_learning", "learning.experience")
+    rewound = ck.Consumer({**prefix.client(), "group.id": prefix.group("q_learning"), "enable.auto.commit": False})
+    topic = prefix.topic("learning.experience")
+    rewound.commit(offsets=[ck.TopicPartition(topic, p, 0) for p in ends], asynchronous=False)
+    rewound.close()
+    async with run_agents(prefix, {"q_learning": CountingLearner()}) as worker:
+        await until(lambda: committed(prefix, "q_learning", "learning.experience") == ends, "the commit")
+        assert worker.hosts[0].stats.records_in == 0
+
+
 @pytest.mark.topics(*FEATURES)
 @in_loop
 async def test_state_is_exact_after_sigkills(prefix: Settings, tmp_path: Path) -> None:
