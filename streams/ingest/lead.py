@@ -24,6 +24,7 @@ from schemas.codec import Codec
 from schemas.events import PolicyRecord
 from schemas.refused import Refused
 from streams.commits import Commits
+from streams.ends import offsets
 from streams.ingest.inflight import FOLLOWED, LEARNING_BOOKS, NEWEST_IS_ENOUGH, InFlight
 from streams.transport.logs import LIBRDKAFKA
 
@@ -54,7 +55,7 @@ class Lead:
         self._bars = bars
         self._timeout_s = timeout_s
         self._codec = Codec()
-        self._admin = AdminClient(dict(settings.client()))
+        self._admin = AdminClient(dict(settings.client()), logger=LIBRDKAFKA)
         self._group_commits = Commits(settings)
         self._agents = {a.name: {settings.topic(t) for t in (a.input_topic, *a.reads)} for a in built_agents()}
         self._symbols: dict[str, InFlight] = {}
@@ -194,7 +195,7 @@ class Lead:
                 continue
             try:
                 lags = self._measure()
-            except KafkaException:  # the broker is away; `ready` gives up where it does not come back
+            except (KafkaException, TimeoutError):  # the broker is away; `ready` gives up where it does not come back
                 continue
             with self._changed:
                 if lags != self._lags:
@@ -227,6 +228,4 @@ class Lead:
         return self._group_commits.of(self._settings.group(agent), places)
 
     def _ends(self) -> dict[Place, int]:
-        latest = OffsetSpec.latest()
-        found = self._admin.list_offsets({TopicPartition(*place): latest for place in self._places})
-        return {(place.topic, place.partition): future.result().offset for place, future in found.items()}
+        return offsets(self._admin, self._places, OffsetSpec.latest())

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from confluent_kafka import KafkaError, KafkaException, TopicPartition
+from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from schemas import catalogue
@@ -21,6 +21,7 @@ from schemas.codec import Codec
 from schemas.events import PartitionHead, PolicyRecord
 from schemas.refused import Refused
 from streams.commits import Commits
+from streams.ends import offsets
 from streams.inspecting.shown import DLQ, decoded
 from streams.log import LogReader, Record, Start, ask
 from streams.records import CE_ID, HEAD_KEY, header, output_id
@@ -336,13 +337,8 @@ class Watcher:
     # ------------------------------------------------------------------ asking the broker
     def _offsets(self, places: list[Place], spec: Any) -> dict[Place, int]:
         name = self._settings.topic
-        asked = {TopicPartition(name(t), p): spec for t, p in places}
-
-        def question() -> dict[Place, int]:
-            answers = self._admin.list_offsets(asked, request_timeout=TIMEOUT_S) if asked else {}
-            return {(tp.topic, tp.partition): int(f.result(TIMEOUT_S).offset) for tp, f in answers.items()}
-
-        found = ask(question, self._settings.broker)
+        asked = [(name(t), p) for t, p in places]
+        found = ask(lambda: offsets(self._admin, asked, spec, TIMEOUT_S), self._settings.broker)
         return {(t, p): found[name(t), p] for t, p in places}
 
     def _committed(self, agent: AgentIO, there: list[Place]) -> dict[Place, int]:
