@@ -43,7 +43,8 @@ class CannotCommand(Exception):
     """Why a command is not written.
 
     Attributes:
-        code: NO_POLICY, NO_VERSION, NO_CHANGE, NO_PROVENANCE, OTHER_CODE, EXPIRED, HASH_MISMATCH or TOO_LARGE.
+        code: NO_POLICY, NO_VERSION, NO_CHANGE, NO_PROVENANCE, OTHER_CODE, EXPIRED, HASH_MISMATCH, TOO_LARGE or
+            UNFIT.
     """
 
     def __init__(self, code: str, text: str) -> None:
@@ -112,7 +113,7 @@ def planned(log: LogReader, codec: Codec, agent: Agent[Any], kind: Command, poli
     command = _command(log, codec, kind, newest.policy.scope, newest.policy.ts_ms, actor, reason)
     command = _with(command, policy_id=policy_id, seen_version=newest.policy.version)
     if kind != "ROLLBACK":
-        return Plan(command, newest)
+        return _fit(codec, Plan(command, newest))
     if version not in versions:
         raise CannotCommand("NO_VERSION", f"{LEDGER} holds versions {min(versions)} to {max(versions)} of {policy_id}, "
                                           f"not {version}")
@@ -120,14 +121,27 @@ def planned(log: LogReader, codec: Codec, agent: Agent[Any], kind: Command, poli
     state = old_state(log, codec, agent, old)
     provenance = old.policy.provenance
     assert provenance is not None
-    return Plan(_with(command, version=version, freeze=freeze, state=state, state_hash=provenance.state_hash,
-                      state_format=agent.format_version), newest, old)
+    return _fit(codec, Plan(_with(command, version=version, freeze=freeze, state=state,
+                                  state_hash=provenance.state_hash, state_format=agent.format_version), newest, old))
 
 
 def planned_halt(log: LogReader, codec: Codec, kind: Command, symbol: str | None, *, actor: str, reason: str) -> Plan:
-    """HALT or RESUME of a symbol, or of all."""
+    """HALT or RESUME of a symbol, or of all.
+
+    Raises:
+        CannotCommand: UNFIT.
+    """
     command = _command(log, codec, kind, symbol, 0, actor, reason)
-    return Plan(_with(command, symbol=symbol))
+    return _fit(codec, Plan(_with(command, symbol=symbol)))
+
+
+def _fit(codec: Codec, plan: Plan) -> Plan:
+    """The plan, its command held against the schema: an actor or reason may be empty or too long."""
+    try:
+        codec.encode(COMMANDS, plan.command)
+    except Refused as refused:
+        raise CannotCommand("UNFIT", refused.detail) from refused
+    return plan
 
 
 def _with(command: PolicyCommand, **changes: Any) -> PolicyCommand:

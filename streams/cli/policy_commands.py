@@ -166,7 +166,10 @@ def _halt(settings: Settings, kind: Command, symbol: str | None, *, reason: str,
     codec = Codec()
     with reading(settings) as log:
         _topics_of(log, settings, COMMANDS)
-        plan = commanding.planned_halt(log, codec, kind, symbol, actor=actor or getpass.getuser(), reason=reason)
+        try:
+            plan = commanding.planned_halt(log, codec, kind, symbol, actor=actor or getpass.getuser(), reason=reason)
+        except CannotCommand as exc:
+            raise click.ClickException(str(exc)) from exc
         if dry_run:
             _tell(plan, as_json, "planned", dry_run=True)
             return

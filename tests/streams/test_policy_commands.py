@@ -153,6 +153,8 @@ def test_what_cannot_be_commanded(prefix: Settings, capsys: pytest.CaptureFixtur
 def test_halts_stand_in_order_even_within_one_tick(prefix: Settings, capsys: pytest.CaptureFixture[str]) -> None:
     for word in ("halt", "resume", "halt"):
         assert command(prefix, capsys, word)[1]["outcome"] == "written"
+    code, told = quantum(prefix, capsys, "policy", "halt", "--reason", "x" * 600)
+    assert (code, "UNFIT" in told["error"]) == (Exit.FAILED, True)
     assert command(prefix, capsys, "halt", "--symbol", "X", "--dry-run")[1]["command"]["symbol"] == "X"
     given = [CODEC.decode("policy.commands", r.value) for r in read(prefix, "policy.commands")]
     assert [c.command for c in given if isinstance(c, PolicyCommand)] == ["HALT", "RESUME", "HALT"]
