@@ -95,12 +95,12 @@ class Agent(Generic[S]):
         """
         raise NotImplementedError
 
-    def forget(self, state: S, scope: str) -> S:
-        """What is left of a state when a person has the agent forget what it learned (`quantum reset`).
+    def numbered(self, state: S, version: int) -> S:
+        """The state with its version numbers above `version`: what its policies go on from after a state was made anew.
 
-        Version numbers must go on where they were: whoever holds a policy takes only newer ones.
+        Whoever holds a policy takes only newer versions. An agent without policies has nothing to do.
         """
-        return self.new(scope)
+        return state
 
     def sticky_key(self, event: Event) -> str | None:
         """Key under which a broadcast event is kept for scopes born later; None: not kept."""

@@ -833,6 +833,8 @@ class PartitionHead(Event, frozen=True, kw_only=True, gc=False):
     """Its configuration."""
     root_offset: int
     """Input offset behind which the epoch began: the state there is kept under root keys; -1 where it began with nothing."""
+    root_reason: str | None = None
+    """Who began the epoch and why, where a person did (quantum refold, quantum reset); null where other code or configuration took over."""
 
 
 class Fence(Event, frozen=True, kw_only=True, gc=False):

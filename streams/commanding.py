@@ -20,11 +20,11 @@ from schemas.codec import Codec
 from schemas.events import Command, Event, PolicyCommand, PolicyRecord, PolicyStatus, Tick
 from schemas.refused import Refused
 from streams.commanded import MAX_STATE_BYTES
-from streams.fold import PartitionFold
 from streams.identity import identity_of
 from streams.log import LogReader, NoBroker, Record, Start
 from streams.records import Incoming, encode_event
 from streams.settings import Settings
+from streams.starting import StoredStarts
 
 COMMANDS, LEDGER, CLOCK = "policy.commands", "policy.ledger", "system.clock"
 ACK_S = 15.0
@@ -185,7 +185,7 @@ def _versions(log: LogReader, codec: Codec, policy_id: str) -> dict[int, Version
 
 
 def old_state(log: LogReader, codec: Codec, agent: Agent[Any], old: Version) -> bytes:
-    """The learner's state at a version, encoded: its input folded again from the beginning.
+    """The learner's state at a version, encoded: its input folded again, from stored state where there is some.
 
     Raises:
         CannotCommand: NO_PROVENANCE, OTHER_CODE, EXPIRED, HASH_MISMATCH or TOO_LARGE.
@@ -201,19 +201,21 @@ def old_state(log: LogReader, codec: Codec, agent: Agent[Any], old: Version) -> 
             raise CannotCommand("OTHER_CODE", f"{name} was made by another {what} ({theirs[:12]}) than this one "
                                               f"({mine[:12]}): command it with the {what} that made it")
     low, end = log.bounds(p.input_topic, p.input_partition)
-    if low > 0 or end <= p.to_offset:
-        raise CannotCommand("EXPIRED", f"{name} rests on {p.input_topic}-{p.input_partition}@0..{p.to_offset}, and the "
-                                       f"log holds {low} to {end}")
-    fold = PartitionFold(agent, p.input_partition, codec)
-    for r in log.read(p.input_topic, partitions=[p.input_partition]):
+    fold = StoredStarts(log, codec, agent, ours)(p.input_partition, p.to_offset)
+    first = fold.offset + 1
+    if low > first or end <= p.to_offset:
+        raise CannotCommand("EXPIRED", f"{name} rests on {p.input_topic}-{p.input_partition}@{first}..{p.to_offset}, "
+                                       f"and the log holds {low} to {end}")
+    for r in log.read(p.input_topic, start={p.input_partition: first}):
         if r.offset > p.to_offset:
             break
         fold.apply(Incoming(r.offset, r.key, r.value, r.headers))
     entry = fold.scopes.get(policy.scope)
     found = None if entry is None else fold.state_hash(policy.scope, entry.state)
     if entry is None or found != p.state_hash:
-        raise CannotCommand("HASH_MISMATCH", f"{name} names the state {p.state_hash[:12]}, and {p.input_topic}-"
-                                             f"{p.input_partition}@0..{p.to_offset} folds to {(found or 'none')[:12]}")
+        raise CannotCommand("HASH_MISMATCH", f"{name} names the state {p.state_hash[:12]}, and "
+                                             f"{p.input_topic}-{p.input_partition}@{first}..{p.to_offset} folds to "
+                                             f"{(found or 'none')[:12]}")
     state = fold.state_bytes(entry.state)
     if len(state) > MAX_STATE_BYTES:
         raise CannotCommand("TOO_LARGE", f"the state of {name} has {len(state)} bytes; a command carries at most "

@@ -91,6 +91,7 @@ class PartitionFold:
         self.seen: dict[tuple[str, int, str, int], tuple[int, int]] = {}
         self.sticky: dict[str, tuple[str, bytes, Event]] = {}
         self.root_offset = -1
+        self.root_reason: str | None = None
         self.keeper = Keeper(self)
         self._number = 0
 
@@ -199,7 +200,7 @@ class PartitionFold:
     def _step(self, scope: str, event: Event, offset: int) -> list[Outgoing]:
         entry = self.scopes.get(scope)
         if entry is None:
-            entry = self._born(scope, offset)
+            entry = self.born(scope, offset)
         elif offset <= entry.offset:  # the scope's record was durable before the head's: already in it
             return []
         state, outputs = commanded.step(self.agent, self.codec, scope, entry.state, event)
@@ -218,7 +219,8 @@ class PartitionFold:
             self.scopes[scope] = entry
         return out
 
-    def _born(self, scope: str, offset: int) -> Scope:
+    def born(self, scope: str, offset: int) -> Scope:
+        """A scope before its first input, at an offset; it has seen what is remembered for such."""
         state = self.agent.new(scope)
         for _, _, event in self.sticky.values():
             if commanded.addressee(event) in (None, scope):
@@ -289,7 +291,7 @@ class PartitionFold:
             sticky=tuple(Sticky(key=k, topic=t, value=v) for k, (t, v, _) in sorted(self.sticky.items())),
             applied=c.applied, repeated=c.repeated, refused=c.refused, emitted=c.emitted,
             code_hash=None if by is None else by.code_hash, config_hash=None if by is None else by.config_hash,
-            root_offset=self.root_offset,
+            root_offset=self.root_offset, root_reason=self.root_reason,
         )
 
     def restore(self, scopes: Iterable[ScopeState], head: PartitionHead | None, blobs: Blobs | None = None) -> None:
@@ -322,12 +324,12 @@ class PartitionFold:
         self.seen = {(s.topic, s.source_partition, s.writer, s.partition): (s.offset, s.n) for s in head.seen}
         self.sticky = {s.key: (s.topic, s.value, self.codec.decode(s.topic, s.value)) for s in head.sticky}
         self.counters = Counters(head.applied, head.repeated, head.refused, head.emitted)
-        self.root_offset = head.root_offset
+        self.root_offset, self.root_reason = head.root_offset, head.root_reason
         self.keeper.restored(rows)
         self._judge(rows, head)
         if self.identity is not None and (head.code_hash, head.config_hash) != (self.identity.code_hash,
                                                                                self.identity.config_hash):
-            self._begin_epoch()
+            self.begin_epoch()
 
     def _judge(self, rows: list[ScopeState], head: PartitionHead) -> None:
         """Hold what was taken up against the head's digest, in the bytes in which it was written."""
@@ -360,9 +362,9 @@ class PartitionFold:
             self.keeper.touch(row.scope, True)
         return state
 
-    def _begin_epoch(self) -> None:
-        """From here on, by the code that runs now: what follows is folded from the state as it was taken up."""
-        self.root_offset = self.offset
+    def begin_epoch(self, reason: str | None = None) -> None:
+        """What follows is folded from the state as it is now, by the code that runs now; see `root_reason`."""
+        self.root_offset, self.root_reason = self.offset, reason
         for scope, entry in self.scopes.items():
             self.scopes[scope] = replace(entry, anchor_offset=max(entry.offset, self.offset),
                                          anchor_hash=self.state_hash(scope, entry.state))

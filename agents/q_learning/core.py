@@ -59,6 +59,10 @@ class QLearningAgent(Agent[QLearningState]):
         """Nothing seen."""
         return QLearningState(symbol=scope)
 
+    def numbered(self, state: QLearningState, version: int) -> QLearningState:
+        """The next version will be above `version`."""
+        return state if state.version >= version else msgspec.structs.replace(state, version=version)
+
     def step(self, state: QLearningState, event: Event) -> Step:
         """Fold one experience or command; those of other books and policies, and repeats, change nothing.
 

@@ -22,7 +22,9 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "decode": ("decode", "Avro records on standard input to JSON lines; needs no broker."),
     "dlq": ("dlq", "Dead letters: list, show, redrive."),
     "why": ("why", "The story of one trade or decision, each step with its record."),
-    "policy": ("policy", "Policies: list, show, diff, plot, rederive."),
+    "policy": ("policy", "Policies: list, show, diff, plot, rederive; rollback, freeze, retire, halt."),
+    "refold": ("rebuild:refold", "An agent's state folded again from its input, while no worker runs it."),
+    "reset": ("rebuild:reset", "An agent's state begun from nothing, while no worker runs it."),
     "books": ("books", "Learners' paper books against the baseline books, paired bar by bar."),
     "doctor": ("doctor", "Check this machine and the broker; one fix for each finding."),
 }
@@ -39,8 +41,8 @@ class _Lazy(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        module = importlib.import_module(f"streams.cli.{COMMANDS[cmd_name][0]}")
-        command = module.command
+        module, _, name = COMMANDS[cmd_name][0].partition(":")
+        command = getattr(importlib.import_module(f"streams.cli.{module}"), name or "command")
         assert isinstance(command, click.Command)
         return command
 

@@ -24,6 +24,7 @@ from streams.policies.deriving import Deriver, Report
 from streams.policies.ledger import LEDGER, Asked, Ledger, Version, read_ledger
 from streams.policies.rederive import OUTCOMES, Answer
 from streams.settings import Settings
+from streams.starting import StoredStarts
 
 SCHEMA = "quantum.rederive/1"
 SHOWN = 20  # versions that do not match, named on a terminal
@@ -72,7 +73,8 @@ def rederive(ctx: click.Context, settings: Settings, name: str | None, every: bo
     with judging(settings) as log:
         find_topic(log, settings, LEDGER)
         ledger = read_ledger(log.read(LEDGER), codec, None if asked is None else [asked.policy_id])
-        report = Deriver(log, roster, codec)(ledger, _versions(ledger, asked, every), from_genesis)
+        report = Deriver(log, roster, codec, lambda agent: StoredStarts(log, codec, agent))(
+            ledger, _versions(ledger, asked, every), from_genesis)
     seconds = time.monotonic() - began
     code = exit_code(report)
     if as_json:

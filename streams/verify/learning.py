@@ -76,6 +76,8 @@ def learns(evidence: Evidence, io: AgentIO, sample: int, random: Random,
     drawn = _draw(updates, sample, random, evidence)
     done = _again(evidence, io, partitions, identity, drawn, again)
     verdict = _verdict(evidence, io, updates, drawn, done, identity, random)
+    for reason in _reasons(evidence, io):
+        verdict = verdict.saying(f"a person began this epoch: {reason}")
     if earlier:
         verdict = verdict.saying(f"{len(earlier)} versions of an earlier epoch, by other code or configuration, are "
                                  f"not made again")
@@ -93,6 +95,8 @@ def _unfounded(evidence: Evidence, io: AgentIO, earlier: list[Update]) -> Cell |
     named = {(u.policy.scope, u.policy.provenance.to_offset): u for u in earlier if u.policy.provenance is not None}
     roots = {p: root for p in evidence.stored[io.name] if (root := root_of(evidence, io.name, p)) is not None}
     for root in roots.values():
+        if root.head is not None and root.head.root_reason is not None:
+            continue  # a person began it; the cell says so
         for row in root.scopes:
             u = named.get((row.scope, row.input_offset))
             p = None if u is None else u.policy.provenance
@@ -100,12 +104,18 @@ def _unfounded(evidence: Evidence, io: AgentIO, earlier: list[Update]) -> Cell |
                 return cell("FAIL", f"the epoch began with another state of {row.scope} than {u.policy.policy_id} "
                                     f"version {u.policy.version}, the last before it, names", u.record,
                             evidence.now_ms)
-    if roots and not earlier:
+    if roots and not earlier and not _reasons(evidence, io):
         where = min(roots)
         first = first_offset(evidence, io.name, where)
         return cell("NOT PROVEN", f"the epoch began at {io.input_topic}-{where}@{first} with a state that no version "
                                   f"before it vouches for: quantum refold {io.name}")
     return None
+
+
+def _reasons(evidence: Evidence, io: AgentIO) -> list[str]:
+    """Why people began the epochs of an agent's partitions."""
+    heads = [s.head for s in evidence.stored[io.name].values() if s.head is not None]
+    return sorted({h.root_reason for h in heads if h.root_reason is not None})
 
 
 def learned(policy: PolicyRecord) -> bool:

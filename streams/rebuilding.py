@@ -1,0 +1,208 @@
+"""State made anew by a person's command, while no worker of the agent runs: folded again, or begun from nothing.
+
+Neither publishes anything: what was published stands. The new state is written as the root of an epoch, at the offset
+up to which the old one had taken its input, so that workers go on behind it and every later policy names it as its
+parent. Version numbers go on above the newest on the ledger, because whoever holds a policy takes only newer ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from confluent_kafka import KafkaException, Producer
+from confluent_kafka.admin import AdminClient
+
+from agents.contract import Agent
+from schemas.catalogue import AGENTS
+from schemas.codec import Codec
+from schemas.events import PartitionHead, PolicyRecord
+from schemas.refused import Refused
+from streams.blobs import TOPIC as BLOBS
+from streams.blobs import Blobs
+from streams.fold import Damaged, OtherFormat, PartitionFold
+from streams.held import Held, seal, wiped
+from streams.identity import identity_of
+from streams.keeping import digest_of
+from streams.log import LogReader, NoBroker
+from streams.records import Headers, Incoming
+from streams.settings import Settings
+
+ACK_S = 60.0
+ANSWER_S = 10.0
+
+
+class CannotRebuild(Exception):
+    """Why nothing is written.
+
+    Attributes:
+        code: RUNNING, EXPIRED or LOST.
+    """
+
+    def __init__(self, code: str, text: str) -> None:
+        super().__init__(f"{code}: {text}")
+        self.code = code
+
+
+@dataclass
+class Rebuilt:
+    """The new state of one partition.
+
+    Attributes:
+        records: input records that were folded for it.
+        same: whether the stored state was whole and is what came out; None for a reset.
+        changed: scopes whose state is another one than the stored.
+        damage: what was wrong with the stored state, in words.
+        keys: keys of the changelog partition, to be deleted first.
+    """
+
+    partition: int
+    offset: int
+    records: int
+    fold: PartitionFold
+    same: bool | None
+    changed: list[str]
+    damage: list[str] = field(default_factory=list)
+    keys: tuple[bytes, ...] = ()
+
+
+def members(settings: Settings, agent: str) -> int:
+    """Members of the agent's consumer group.
+
+    Raises:
+        NoBroker: no answer.
+    """
+    group = settings.group(agent)
+    admin = AdminClient({**settings.client()})  # its answers die with it
+    try:
+        found = admin.describe_consumer_groups([group], request_timeout=ANSWER_S)
+        return len(found[group].result(ANSWER_S + 5).members)
+    except TimeoutError as exc:
+        raise NoBroker(f"no answer from the broker {settings.broker}") from exc
+    except KafkaException as exc:
+        if exc.args[0].name() == "GROUP_ID_NOT_FOUND":
+            return 0
+        raise NoBroker(f"no answer from the broker {settings.broker}: {exc.args[0].str()}") from exc
+
+
+def rebuilt(log: LogReader, codec: Codec, agent: Agent[Any], *, reset: bool, only: str | None = None
+            ) -> Iterator[Rebuilt]:
+    """Make the state of every partition that has some anew, in memory.
+
+    Args:
+        log: holds input, changelog and ledger.
+        agent: as the worker runs it.
+        reset: begin from nothing, and not from the input.
+        only: with `reset`, the one scope to begin anew; None: all.
+
+    Raises:
+        CannotRebuild: EXPIRED: the input is not there from its beginning; LOST: there is no offset to go on from.
+    """
+    io = AGENTS[agent.name]
+    versions = _versions(log, codec, agent.name)
+    for partition in log.partitions(io.changelog):
+        held: Held[str] = Held()
+        for r in log.read(io.changelog, partitions=[partition]):
+            held.take(codec, r.place, r.place, r.key or b"", r.value, r.headers)
+        if not held.keys and not held.refused:
+            continue
+        head = max((h for h in held.heads.values()), key=lambda h: h.input_offset, default=None)
+        if head is None:
+            raise CannotRebuild("LOST", f"{io.changelog}-{partition} has no head that can be read, so nobody knows up "
+                                        f"to where {io.input_topic}-{partition} was folded: delete the topic "
+                                        f"{io.changelog} and run `quantum topics apply`; workers fold all again, and "
+                                        f"publish it again under the same ids")
+        fold = PartitionFold(agent, partition, codec, identity_of(agent))
+        blobs = Blobs(agent.name) if agent.heavy else None
+        if blobs is not None:
+            for r in log.read(BLOBS, partitions=[partition]):
+                blobs.take(r.key, r.value)
+        records = _begun_anew(fold, held, blobs, only) if reset else _folded(log, fold, partition, head.input_offset)
+        _numbered(fold, versions)
+        old = {s: row.state for s, row in held.newest().items()}
+        new = {s: fold.state_bytes(e.state) for s, e in fold.scopes.items()}
+        whole = not held.refused and digest_of(held.newest().values(), head.input_offset) == head.digest
+        changed = sorted(s for s in {*old, *new} if old.get(s) != new.get(s))
+        yield Rebuilt(partition, head.input_offset, records, fold, None if reset else whole and not changed, changed,
+                      list(held.refused.values()), tuple(sorted(held.keys)))
+
+
+def _folded(log: LogReader, fold: PartitionFold, partition: int, upto: int) -> int:
+    topic = fold.io.input_topic
+    low, end = log.bounds(topic, partition)
+    if low > 0 or end <= upto:
+        raise CannotRebuild("EXPIRED", f"{topic}-{partition} holds {low} to {end}, and the state holds it up to "
+                                       f"{upto}: it cannot be folded again from its beginning; `quantum reset "
+                                       f"{fold.agent.name}` begins from nothing")
+    n = 0
+    for r in log.read(topic, partitions=[partition]):
+        if r.offset > upto:
+            break
+        fold.apply(Incoming(r.offset, r.key, r.value, r.headers))
+        n += 1
+    return n
+
+
+def _begun_anew(fold: PartitionFold, held: Held[str], blobs: Blobs | None, only: str | None) -> int:
+    """Nothing learned, at the place where the stored state is; other scopes than the one named stay as they are."""
+    head = max(held.heads.values(), key=lambda h: h.input_offset)
+    if only is None:
+        scopes = list(held.newest())
+        fields = {f: getattr(head, f) for f in head.__struct_fields__}
+        fold.restore((), PartitionHead(**fields | {"digest": f"{0:064x}"}))
+    else:
+        scopes = [only] if only in held.newest() else []
+        try:
+            fold.restore(held.newest().values(), head, blobs)
+        except (Damaged, OtherFormat, Refused) as exc:
+            raise CannotRebuild("LOST", f"{exc}; so the other scopes cannot stay as they are") from exc
+    for scope in scopes:
+        fold.scopes[scope] = fold.born(scope, fold.offset + 1)
+    return 0
+
+
+def _numbered(fold: PartitionFold, versions: Mapping[str, int]) -> None:
+    for scope, entry in fold.scopes.items():
+        fold.scopes[scope] = replace(
+            entry, state=fold.agent.numbered(entry.state, versions.get(scope, 0)))
+
+
+def _versions(log: LogReader, codec: Codec, agent: str) -> dict[str, int]:
+    """Newest version of each policy of the agent on the ledger, by scope."""
+    found: dict[str, int] = {}
+    for r in log.read("policy.ledger") if "policy.ledger" in AGENTS[agent].writes else ():
+        try:
+            event = codec.decode("policy.ledger", r.value)
+        except Refused:
+            continue
+        if isinstance(event, PolicyRecord) and event.agent == agent:
+            found[event.scope] = max(found.get(event.scope, 0), event.version)
+    return found
+
+
+def write(settings: Settings, made: Rebuilt, why: str) -> None:
+    """Put the new state in the place of the old one: tombstones of every key, then root, scopes and head.
+
+    Where it is cut short, no head is left, and a worker folds the whole input again.
+
+    Raises:
+        NoBroker: it was not acknowledged.
+    """
+    fold, changelog = made.fold, settings.topic(made.fold.io.changelog)
+    fold.begin_epoch(why[:512])
+    flush = fold.flush()
+    rows: list[tuple[str, bytes, bytes | None, Headers]] = [
+        *((settings.topic(BLOBS), k, v, ()) for k, v in flush.blobs),
+        *((changelog, k, None, wiped(why)) for k in made.keys),
+        *((changelog, k, v, seal(v)) for k, v in flush.rows),
+    ]
+    problems: list[str] = []
+    producer = Producer({**settings.producer(), "enable.gapless.guarantee": "true"})
+    for topic, key, value, headers in rows:
+        producer.produce(topic, value, key, made.partition, headers=list(headers),
+                         on_delivery=lambda error, _: problems.append(error.str()) if error is not None else None)
+        producer.poll(0)
+    if producer.flush(ACK_S) or problems:
+        raise NoBroker(f"the broker {settings.broker} did not acknowledge the state of {fold.agent.name}-"
+                       f"{made.partition}: {', '.join(sorted(set(problems))) or 'no answer'}; run the command again")

@@ -1,0 +1,100 @@
+"""`quantum refold` and `quantum reset` over a broker: state made anew, and workers that go on from it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from agents.q_learning import QLearningAgent
+from schemas.events import STRATEGY_SYMBOLS, Experience, PolicyRecord
+from streams.cli.main import cli
+from streams.held import wiped
+from streams.settings import Settings
+from streams.worker import run_agents
+from tests.streams.hosting import CODEC, count, folds, in_loop, produce, read, send, until
+
+TOPICS = ("learning.experience", "learning.experience.dlq", "policy.commands", "policy.commands.dlq",
+          "q_learning.inbox", "q_learning.changelog", "rl.q_learning.updated", "learning.drift.detected",
+          "policy.ledger", "policy.current", "system.health.alert")
+SYMBOLS = ("AAAUSDT", "BBBUSDT")
+WARM = 25
+
+
+def experiences(n: int, since: int = 0) -> list[Experience]:
+    out = []
+    for i in range(since, since + n):
+        for symbol in SYMBOLS:
+            learnable = i >= WARM
+            out.append(Experience(
+                decision_id=f"{symbol}/{i}", symbol=symbol, book_id="q_learning", ts_ms=1000 * (i + 1),
+                decided_ms=1000 * i, status="TRADED", learnable=learnable, forced=not learnable,
+                action=STRATEGY_SYMBOLS[i % 4], propensity=0.25, regime="bull", volatility=0.01 + 0.001 * (i % 7),
+                state_key=f"bull|vol:{i % 3}", policy_version=1 if learnable else None, reward_r=(i % 5 - 2) / 2,
+                pnl_usd=1.0, size_multiplier=1.0, source="x", origin="CLAIMED"))
+    return out
+
+
+def quantum(settings: Settings, *args: str) -> tuple[int, Any]:
+    done = CliRunner().invoke(cli, [*args, "--broker", settings.broker, "--topic-prefix", settings.topic_prefix,
+                                    "--app-id", settings.app_id, "--json"])
+    return done.exit_code, json.loads(done.stdout) if done.stdout.startswith("{") else f"{done.output} {done.exception!r}"
+
+
+def versions(settings: Settings, symbol: str) -> list[int]:
+    found = []
+    for r in read(settings, "policy.ledger"):
+        event = CODEC.decode("policy.ledger", r.value)
+        assert isinstance(event, PolicyRecord)
+        found += [event.version] if event.scope == symbol else []
+    return found
+
+
+def states(settings: Settings) -> dict[str, Any]:
+    return {s: e.state for fold in folds(settings, QLearningAgent()).values() for s, e in fold.scopes.items()}
+
+
+@pytest.mark.topics(*TOPICS)
+@in_loop
+async def test_state_that_is_lost_is_folded_again_and_state_that_is_reset_begins_from_nothing(prefix: Settings) -> None:
+    produce(prefix, "learning.experience", experiences(60))
+    async with run_agents(prefix, {"q_learning": QLearningAgent()}):
+        await until(lambda: count(prefix, "rl.q_learning.updated") >= 2 * (60 - WARM), "updates")
+        code, text = quantum(prefix, "refold", "q_learning", "--reason", "too early")
+        assert (code, "RUNNING" in str(text)) == (1, True)
+    before = states(prefix)
+    code, plan = quantum(prefix, "refold", "q_learning", "--dry-run")
+    assert (code, plan["written"], {p["same"] for p in plan["partitions"]}) == (0, False, {True})
+
+    hit = next(p for p, fold in folds(prefix, QLearningAgent()).items() if SYMBOLS[0] in fold.scopes)
+    send(prefix, [("q_learning.changelog", f"scope:{SYMBOLS[0]}".encode(), None, wiped("a test"))], hit)
+    code, done = quantum(prefix, "refold", "q_learning", "--reason", "a scope is gone", "--actor", "anna")
+    assert (code, done["written"]) == (0, True)
+    assert next(p["changed"] for p in done["partitions"] if p["partition"] == hit) == [SYMBOLS[0]]
+    assert states(prefix) == before
+
+    code, done = quantum(prefix, "reset", "q_learning", "--scope", SYMBOLS[0], "--reason", "start over")
+    assert (code, done["written"]) == (0, True)
+    after = states(prefix)
+    assert after[SYMBOLS[1]] == before[SYMBOLS[1]]
+    assert (after[SYMBOLS[0]].outcomes, after[SYMBOLS[0]].version) == (0, before[SYMBOLS[0]].version)
+
+    produce(prefix, "learning.experience", experiences(10, since=60))
+    async with run_agents(prefix, {"q_learning": QLearningAgent()}):
+        await until(lambda: count(prefix, "rl.q_learning.updated") >= 2 * (70 - WARM), "more updates")
+    for symbol in SYMBOLS:
+        own = versions(prefix, symbol)
+        assert own == list(range(1, len(own) + 1)), "version numbers go on"
+    assert states(prefix)[SYMBOLS[0]].outcomes == 10
+
+
+@pytest.mark.topics(*TOPICS)
+def test_what_cannot_be_made_anew_is_said(prefix: Settings) -> None:
+    assert quantum(prefix, "refold", "q_learning")[0] == 2, "a reason is needed"
+    code, done = quantum(prefix, "refold", "q_learning", "--reason", "nothing there")
+    assert isinstance(done, dict), done
+    assert (code, done["partitions"], done["written"]) == (0, [], False)
+    code, text = quantum(prefix, "reset", "q_learning", "--scope", "ZZZ", "--reason", "no such symbol")
+    assert (code, "no scope ZZZ" in str(text)) == (1, True)
