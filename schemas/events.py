@@ -702,7 +702,7 @@ class Provenance(Event, frozen=True, kw_only=True, gc=False):
     seed: int
     """Seed of the run."""
     platform: str
-    """Python version, machine and operating system."""
+    """Python version, machine, operating system, and a print of how floating point comes out there."""
 
 
 class Decision(Event, frozen=True, kw_only=True, gc=False):
