@@ -1,7 +1,8 @@
 """A bystander: reads what the agents write and counts it, so that the demo shows the log and nobody's word for it.
 
 It runs in a thread with a consumer of its own, joins no group and commits nothing. Only records that carry a number
-that is shown are decoded; all others are counted.
+that is shown are decoded; all others are counted. Repeats of an output id, as a killed worker's successor writes them,
+are dropped.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from schemas.catalogue import TOPICS
 from schemas.codec import Codec
 from schemas.events import DecisionOutcome, EquityMarked, PolicyApplied, TradeClosed
 from schemas.refused import Refused
-from streams.records import header, headers_of
+from streams.records import CE_ID, header, headers_of, output_id
 from streams.settings import Settings
 from streams.transport.logs import LIBRDKAFKA
 
@@ -88,6 +89,7 @@ class Observer:
         self._marks = settings.topic("execution.equity.marked")
         self._prefix = len(settings.topic(""))
         self._codec = Codec()
+        self._newest: dict[tuple[str, int, str, int], tuple[int, int]] = {}
         self._stop = threading.Event()
         self._consumer = Consumer({
             **settings.client(), "group.id": f"{settings.app_id}.observer", "enable.auto.commit": False,
@@ -142,6 +144,8 @@ class Observer:
             reason = header(headers_of(message.headers()), "__streams.errors.reason") or "?"
             self.seen.dead[f"{topic} {reason}"] += 1
             return
+        if self._repeated(topic, message):
+            return
         seen = self.seen.topics[topic]
         seen.records += 1
         seen.last_place = f"{topic}-{message.partition()}@{message.offset()}"
@@ -153,6 +157,17 @@ class Observer:
                 self.seen.versions_first_s = time.monotonic()
         elif topic in _DECODED:
             self._read(topic, message)
+
+    def _repeated(self, topic: str, message: Message) -> bool:
+        """Whether an agent has written this id before: of each of its partitions first copies come in order."""
+        written = output_id(header(headers_of(message.headers()), CE_ID))
+        if written is None:
+            return False
+        place = (topic, int(message.partition() or 0), written[0], written[1])
+        if written[2:] <= self._newest.get(place, (-1, -1)):
+            return True
+        self._newest[place] = written[2:]
+        return False
 
     def _read(self, topic: str, message: Message) -> None:
         try:

@@ -11,6 +11,7 @@ import tempfile
 import threading
 import time
 import traceback
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -28,6 +29,7 @@ from streams.cli.demo_view import LiveTable, closing_screen, summary
 from streams.cli.exits import Exit
 from streams.cli.options import json_option, settings_options
 from streams.ingest import Costs, Loaded, Published, load, publish
+from streams.ingest.earlier import earlier
 from streams.observer import Observer
 from streams.settings import ENV_PREFIX, Settings
 
@@ -50,16 +52,21 @@ SAMPLE_COSTS = Costs(fee_bps=0.35, half_spread_bps=0.25, slippage_bps=0.1)
 @click.option("--outcomes", type=click.IntRange(min=0), default=controls.OUTCOMES, show_default=True,
               help="Outcomes of each of the three controls: markets with a known answer; 0: no controls.")
 @click.option("--keep", is_flag=True, help="Leave the broker up at the end.")
+@click.option("--resume", type=click.Path(path_type=Path, file_okay=False), metavar="DIR",
+              help="Keep the log in this folder. Where one is there, of a demo that was killed, go on from it.")
 @json_option
 @settings_options
 def command(settings: Settings, klines: tuple[Path, ...], candles: int, lead: int, outcomes: int, keep: bool,
-            as_json: bool) -> int:
+            resume: Path | None, as_json: bool) -> int:
     """Run the main job: Kafka, every agent, real candles, live.
 
     Starts an embedded Apache Kafka with an empty log (or uses --broker), makes the topics, starts the agents in two
     worker processes, publishes real candles and three controls through them and shows what the log shows. Ends with
     the result after costs beside buy-and-hold, with what `quantum verify` says of it all, one trade followed by
     topic-partition@offset, and what is not built yet. Exit code 1: a check failed, or verify is red.
+
+    Killed on the way, by whatever, it goes on where it was: the same command with --resume and the folder that it
+    named. What stands on the log is not published again, and every agent goes on from its state.
     """
     console = Console(stderr=True)
     started = time.monotonic()
@@ -67,22 +74,23 @@ def command(settings: Settings, klines: tuple[Path, ...], candles: int, lead: in
     loaded = load(klines or (_sample(),), limit=candles)
     costs = Costs() if klines else SAMPLE_COSTS
     with ExitStack() as stack:
-        here = stack.enter_context(_broker(settings, keep, console))
+        here = stack.enter_context(_broker(settings, keep, resume, console))
         up_s = time.monotonic() - started
         topics.apply(here)
+        before = earlier(here)
         observer = Observer(here)
         stack.callback(observer.stop)
         workers = stack.enter_context(_workers(here))
         lab = controls.draw(settings.seed, taken=loaded.symbols) if outcomes else None
-        feeds = [Feed(here, loaded, costs=costs, lead=lead)]
+        feeds = [Feed(here, loaded, costs=costs, lead=lead, before=before)]
         if lab is not None:
             feeds.append(Feed(here, lab.loaded, costs=lab.costs, lead=controls.LEAD, own_clocks=True,
-                              outcomes=outcomes))
+                              outcomes=outcomes, before=before))
         observer.start()
         result = _run(feeds, LiveTable(len(loaded), loaded.symbols, outcomes), observer, workers, console, started)
         result["broker_up_s"] = round(up_s, 1)
         if lab is not None:
-            controls.reveal(here, lab, feeds[1].published.candles)
+            controls.reveal(here, lab, Counter(before.candles) + Counter(feeds[1].published.candles))
         with console.status("holding it against the log"):
             proof = prove(here, settings.seed)
         result["total_s"] = round(time.monotonic() - started, 1)
@@ -152,13 +160,22 @@ def _sample() -> Path:
 
 
 @contextmanager
-def _broker(settings: Settings, keep: bool, console: Console) -> Iterator[Settings]:
-    """Settings for a broker: the one named, or an embedded one of the demo's own with an empty log."""
+def _broker(settings: Settings, keep: bool, resume: Path | None, console: Console) -> Iterator[Settings]:
+    """Settings for a broker: the one named, or an embedded one of the demo's own, with an empty log or a kept one.
+
+    Raises:
+        click.UsageError: both are named.
+    """
     if "broker" in settings.model_fields_set:
+        if resume is not None:
+            raise click.UsageError("--resume is for the demo's own broker: with --broker the log is where it is, and "
+                                   "the same command goes on from it")
         yield settings
         return
     with ExitStack() as stack:
-        if keep:
+        if resume is not None:
+            data_dir = resume.expanduser().absolute()
+        elif keep:
             data_dir = Path(tempfile.mkdtemp(prefix="quantum-demo-"))
         else:
             data_dir = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="quantum-demo-")))
@@ -166,6 +183,8 @@ def _broker(settings: Settings, keep: bool, console: Console) -> Iterator[Settin
         running = embedded.up(own, ephemeral_dir=data_dir, console=console)
         if not keep:
             stack.callback(embedded.down, own, ephemeral_dir=data_dir)
+        console.print(f"The log is in {data_dir}. Should this be killed, go on: the same command with --resume "
+                      f"{data_dir}", soft_wrap=True)
         yield own.replace(broker=running.address)
 
 

@@ -23,6 +23,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from schemas.codec import Codec
 from schemas.events import Candle, Event, Instrument, Tick
+from streams.ingest.earlier import NOTHING, Earlier
 from streams.ingest.files import interval_text
 from streams.ingest.lead import TIMEOUT_S, Lead
 from streams.ingest.merge import Loaded, Progress
@@ -126,6 +127,7 @@ def publish(
     costs: Costs | None = None,
     own_clocks: bool = False,
     outcomes: int | None = None,
+    before: Earlier = NOTHING,
     progress: Progress | None = None,
     stop: threading.Event | None = None,
     pause: Callable[[float], None] = time.sleep,
@@ -142,6 +144,7 @@ def publish(
         costs: what the instruments cost.
         own_clocks: each symbol gets a clock of its own, and the clock of all is left alone.
         outcomes: a symbol's candles end once its learner has made so many updates; needs a lead.
+        before: what an earlier run has published: left out here, its updates counted.
         progress: called with candles published and candles in all.
         stop: ends the run after the current close time.
         pause: sleeps; tests hand in their own.
@@ -155,17 +158,14 @@ def publish(
     """
     if outcomes is not None and (not lead or speed is not None):
         raise ValueError("outcomes are counted by the lead: one is needed, and no speed")
-    run = _Run(settings, outcomes)
+    run = _Run(settings, outcomes, before)
     total = len(loaded) if limit is None else min(limit, len(loaded))
     began = time.monotonic()
     with ExitStack() as stack:
         run.lead = stack.enter_context(Lead(settings, lead, patience_s)) if lead and speed is None else None
-        for instrument in instruments(loaded, costs or Costs()):
-            run.send("market.instruments", instrument, f"instrument:{instrument.symbol}/{instrument.ts_ms}")
-            if own_clocks:
-                run.tick(instrument.ts_ms, instrument.symbol)
-        run.flush()
-        candles = loaded.candles(limit)
+        new = [i for i in instruments(loaded, costs or Costs()) if i.symbol not in before.candles]
+        _instruments(run, new, own_clocks)
+        candles = (candle for candle in loaded.candles(limit) if not before.has(candle))
         stopped = _feed(run, candles, total, speed, own_clocks, progress, stop or threading.Event(), pause)
         run.flush()
     return Published(
@@ -173,6 +173,15 @@ def publish(
         last_ts_ms=run.last_ts_ms, offsets=run.offsets, seconds=time.monotonic() - began,
         stopped=stopped,
     )
+
+
+def _instruments(run: _Run, new: list[Instrument], own_clocks: bool) -> None:
+    """Publish instruments, each with the first tick of its own clock if it has one."""
+    for instrument in new:
+        run.send("market.instruments", instrument, f"instrument:{instrument.symbol}/{instrument.ts_ms}")
+        if own_clocks:
+            run.tick(instrument.ts_ms, instrument.symbol)
+    run.flush()
 
 
 def _feed(
@@ -208,8 +217,9 @@ def _feed(
 class _Run:
     """One run's producer, and what it has sent."""
 
-    def __init__(self, settings: Settings, outcomes: int | None = None) -> None:
+    def __init__(self, settings: Settings, outcomes: int | None = None, before: Earlier = NOTHING) -> None:
         self._outcomes = outcomes
+        self._before = before
         self.run_id = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid4().hex[:6]}"
         self.counts: Counter[str] = Counter()
         self.candles: Counter[str] = Counter()
@@ -244,7 +254,9 @@ class _Run:
 
     def enough(self, symbol: str) -> bool:
         """Whether a symbol's learner has had as many outcomes as were asked for."""
-        return self._outcomes is not None and self.lead is not None and self.lead.learned(symbol) >= self._outcomes
+        if self._outcomes is None or self.lead is None:
+            return False
+        return self.lead.learned(symbol) + self._before.updates.get(symbol, 0) >= self._outcomes
 
     def candle(self, candle: Candle) -> None:
         """Send a candle."""

@@ -14,9 +14,13 @@ from rich.console import Console
 
 from streams.cli.demo import Feed, _run
 from streams.cli.demo_view import LiveTable, story_table
+from streams.cli.exits import Exit
+from streams.cli.main import main
 from streams.ingest.synthetic import synthetic_market
 from streams.observer import Observer
+from streams.records import CE_ID
 from streams.settings import Settings
+from tests.streams.hosting import send
 
 BARS = 620
 OUTCOMES = 25
@@ -55,6 +59,23 @@ def test_places_are_whole_on_a_narrow_screen() -> None:
     step = {"what": "first decision with it", "place": place, "text": "x " * 60}
     Console(file=out, width=72).print(story_table([step]))
     assert place in out.getvalue()
+
+
+def test_the_observer_drops_what_a_successor_writes_again(prefix: Settings) -> None:
+    observer = Observer(prefix)
+    observer.start()
+    try:
+        for ce_id in ("paper_execution:1-7:0", "paper_execution:1-9:0", "paper_execution:1-7:0", "feed-1"):
+            send(prefix, [("execution.trade.closed", b"A", b"unreadable", ((CE_ID, ce_id.encode()),))], partition=1)
+        observer.settle()
+    finally:
+        observer.stop()
+    assert observer.seen.records("execution.trade.closed") == 3
+
+
+def test_resume_is_for_the_demos_own_broker(tmp_path: Path) -> None:
+    line = ["demo", "--klines", str(feed(tmp_path)), "--resume", str(tmp_path), "--broker", "127.0.0.1:1"]
+    assert main(line) == Exit.USAGE
 
 
 def test_a_feed_that_failed_last_stops_the_demo(prefix: Settings, monkeypatch: pytest.MonkeyPatch) -> None:

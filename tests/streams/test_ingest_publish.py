@@ -18,6 +18,7 @@ from streams.cli.exits import Exit
 from streams.cli.ingest import command
 from streams.cli.main import main
 from streams.ingest import Loaded, publish
+from streams.ingest.earlier import earlier
 from streams.ingest.lead import Stalled
 from streams.ingest.publish import Costs, instruments
 from streams.ingest.synthetic import synthetic_market
@@ -62,6 +63,21 @@ def test_everything_is_on_the_log_in_order(prefix: Settings) -> None:
     again = publish(prefix, loaded, lead=None, limit=10)
     assert again.counts["market.candles"] == 10
     assert [i for _, _, i in on_log(prefix, "market.candles")].count(candles[0][2]) == 2  # the same ids again
+
+
+@pytest.mark.topics(*NEEDED, "rl.q_learning.updated")
+def test_a_run_goes_on_where_an_earlier_one_was_killed(prefix: Settings) -> None:
+    publish(prefix, made(50), lead=None, limit=61)  # killed between two symbols of a bar
+    before = earlier(prefix)
+    assert dict(before.candles) == {"AAA": 31, "BBB": 30}
+    done = publish(prefix, made(50), lead=None, before=before)
+    assert done.candles == {"AAA": 19, "BBB": 20}
+    for symbol in ("AAA", "BBB"):
+        mine = [e for _, e, _ in on_log(prefix, "market.candles") if isinstance(e, Candle) and e.symbol == symbol]
+        assert mine == [c for c in made(50).candles() if c.symbol == symbol]
+    assert len(on_log(prefix, "market.instruments")) == 2
+    again = publish(prefix, made(50), lead=None, before=earlier(prefix))
+    assert not again.counts
 
 
 @pytest.mark.topics(*NEEDED)
