@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from confluent_kafka import KafkaException, Producer
+from confluent_kafka import KafkaError, KafkaException, Producer
 from confluent_kafka.admin import AdminClient
 
 from agents.contract import Agent
@@ -21,11 +21,12 @@ from schemas.events import PartitionHead, PolicyRecord
 from schemas.refused import Refused
 from streams.blobs import TOPIC as BLOBS
 from streams.blobs import Blobs
+from streams.fitting import fit
 from streams.fold import Damaged, OtherFormat, PartitionFold
 from streams.held import Held, seal, wiped
 from streams.identity import identity_of
 from streams.keeping import digest_of
-from streams.log import LogReader, NoBroker
+from streams.log import LogReader, NoBroker, ask
 from streams.records import Headers, Incoming
 from streams.settings import Settings
 
@@ -55,6 +56,8 @@ class Rebuilt:
         changed: scopes whose state is another one than the stored.
         damage: what was wrong with the stored state, in words.
         keys: keys of the changelog partition, to be deleted first.
+        fitted: what the state said of another log than the one that is there, in words.
+        anew: source partitions that are other topics' now.
     """
 
     partition: int
@@ -65,6 +68,8 @@ class Rebuilt:
     changed: list[str]
     damage: list[str] = field(default_factory=list)
     keys: tuple[bytes, ...] = ()
+    fitted: list[str] = field(default_factory=list)
+    anew: set[tuple[str, int]] = field(default_factory=set)
 
 
 def members(settings: Settings, agent: str) -> int:
@@ -73,21 +78,22 @@ def members(settings: Settings, agent: str) -> int:
     Raises:
         NoBroker: no answer.
     """
-    group = settings.group(agent)
-    admin = AdminClient({**settings.client()})  # its answers die with it
-    try:
-        found = admin.describe_consumer_groups([group], request_timeout=ANSWER_S)
-        return len(found[group].result(ANSWER_S + 5).members)
-    except TimeoutError as exc:
-        raise NoBroker(f"no answer from the broker {settings.broker}") from exc
-    except KafkaException as exc:
-        if exc.args[0].name() == "GROUP_ID_NOT_FOUND":
-            return 0
-        raise NoBroker(f"no answer from the broker {settings.broker}: {exc.args[0].str()}") from exc
+    group, admin = settings.group(agent), AdminClient({**settings.client()})  # its answers die with it
+
+    def question() -> int:
+        try:
+            found = admin.describe_consumer_groups([group], request_timeout=ANSWER_S)
+            return len(found[group].result(ANSWER_S).members)
+        except KafkaException as exc:
+            if exc.args[0].code() == KafkaError.GROUP_ID_NOT_FOUND:
+                return 0
+            raise
+
+    return int(ask(question, settings.broker))
 
 
-def rebuilt(log: LogReader, codec: Codec, agent: Agent[Any], *, reset: bool, only: str | None = None
-            ) -> Iterator[Rebuilt]:
+def rebuilt(log: LogReader, codec: Codec, agent: Agent[Any], *, reset: bool, only: str | None = None,
+            ids: Mapping[str, str] | None = None) -> Iterator[Rebuilt]:
     """Make the state of every partition that has some anew, in memory.
 
     Args:
@@ -95,6 +101,7 @@ def rebuilt(log: LogReader, codec: Codec, agent: Agent[Any], *, reset: bool, onl
         agent: as the worker runs it.
         reset: begin from nothing, and not from the input.
         only: with `reset`, the one scope to begin anew; None: all.
+        ids: with a reset of all, the topics that are there (`fitting.topic_ids`): it goes on with these.
 
     Raises:
         CannotRebuild: EXPIRED: the input is not there from its beginning; LOST: there is no offset to go on from.
@@ -119,13 +126,15 @@ def rebuilt(log: LogReader, codec: Codec, agent: Agent[Any], *, reset: bool, onl
             for r in log.read(BLOBS, partitions=[partition]):
                 blobs.take(r.key, r.value)
         records = _begun_anew(fold, held, blobs, only) if reset else _folded(log, fold, partition, head.input_offset)
+        sources = set(fold.fences)
+        fitted = fit(log, fold, ids) if ids is not None else []
         _numbered(fold, versions)
         old = {s: row.state for s, row in held.newest().items()}
         new = {s: fold.state_bytes(e.state) for s, e in fold.scopes.items()}
         whole = not held.refused and digest_of(held.newest().values(), head.input_offset) == head.digest
         changed = sorted(s for s in {*old, *new} if old.get(s) != new.get(s))
-        yield Rebuilt(partition, head.input_offset, records, fold, None if reset else whole and not changed, changed,
-                      list(held.refused.values()), tuple(sorted(held.keys)))
+        yield Rebuilt(partition, fold.offset, records, fold, None if reset else whole and not changed, changed,
+                      list(held.refused.values()), tuple(sorted(held.keys)), fitted, sources - set(fold.fences))
 
 
 def _folded(log: LogReader, fold: PartitionFold, partition: int, upto: int) -> int:
@@ -164,8 +173,8 @@ def _begun_anew(fold: PartitionFold, held: Held[str], blobs: Blobs | None, only:
 
 def _numbered(fold: PartitionFold, versions: Mapping[str, int]) -> None:
     for scope, entry in fold.scopes.items():
-        fold.scopes[scope] = replace(
-            entry, state=fold.agent.numbered(entry.state, versions.get(scope, 0)))
+        fold.scopes[scope] = replace(entry, state=fold.agent.numbered(entry.state, versions.get(scope, 0)),
+                                     offset=min(entry.offset, fold.offset))
 
 
 def _versions(log: LogReader, codec: Codec, agent: str) -> dict[str, int]:

@@ -14,6 +14,7 @@ from streams.cli.agents import configured
 from streams.cli.exits import Exit
 from streams.cli.options import data_console, json_option, print_json, settings_options
 from streams.cli.reading import find_topic, reading
+from streams.fitting import recommit, topic_ids
 from streams.rebuilding import CannotRebuild, Rebuilt, members, rebuilt, write
 from streams.settings import Settings
 
@@ -31,9 +32,11 @@ Exit codes:
 With --json, one object of the schema quantum.rebuild/1:
   agent; action: refold or reset; dry_run; written; reason
   partitions: list of {partition, offset, records, scopes, same, changed,
-    damage}: input offset at which workers go on, less one; input records
+    damage, fitted}: input offset at which workers go on, less one; input records
     folded; scopes; whether the stored state was that already (null for reset);
-    scopes that get another state; what was wrong with the stored state"""
+    scopes that get another state; what was wrong with the stored state; fitted:
+    what of it was another log's
+  moved: list of text: sources that are copied from their beginning again"""
 
 
 def _common(function: F) -> F:
@@ -67,7 +70,8 @@ def refold(settings: Settings, **rest: Any) -> None:
 def reset(settings: Settings, scope: str | None, **rest: Any) -> None:
     """Have AGENT forget all that it learned; it goes on with the input behind what it had taken.
 
-    Policies that were published stay in force until it publishes newer ones; version numbers go on.
+    Policies that were published stay in force until it publishes newer ones; version numbers go on. Where topics were
+    made anew or records deleted that it had not taken, it goes on with what is there.
     """
     _run(settings, "reset", scope, **rest)
 
@@ -84,22 +88,27 @@ def _run(settings: Settings, action: str, scope: str | None, *, agent: str, reas
         if running:
             raise click.ClickException(f"RUNNING: {running} members of {settings.group(agent)} run {agent}; stop the "
                                        f"workers first (one that was killed leaves the group after its time-out)")
+        ids = topic_ids(settings, agent) if action == "reset" and scope is None else None
         try:
-            found = list(rebuilt(log, Codec(), made, reset=action == "reset", only=scope))
+            found = list(rebuilt(log, Codec(), made, reset=action == "reset", only=scope, ids=ids))
         except CannotRebuild as exc:
             click.echo(f"quantum: {exc}", err=True)
             raise SystemExit(Exit.EXPIRED if exc.code == "EXPIRED" else Exit.FAILED) from exc
-    if scope is not None and not any(scope in r.fold.scopes for r in found):
-        raise click.ClickException(f"{agent} has no scope {scope}")
-    todo = [r for r in found if not r.same]
-    for r in [] if dry_run else todo:
-        write(settings, r, why)
+        if scope is not None and not any(scope in r.fold.scopes for r in found):
+            raise click.ClickException(f"{agent} has no scope {scope}")
+        todo = [r for r in found if not r.same]
+        for r in [] if dry_run else todo:
+            write(settings, r, why)
+        anew = {place for r in found for place in r.anew}
+        moved = [] if dry_run or ids is None else recommit(settings, log, AGENTS[agent], anew)
     if as_json:
         print_json({"schema": SCHEMA, "agent": agent, "action": action, "dry_run": dry_run, "reason": reason,
-                    "written": not dry_run and bool(todo), "partitions": [_as_dict(r) for r in found]})
+                    "written": not dry_run and bool(todo), "partitions": [_as_dict(r) for r in found], "moved": moved})
         return
     for r in found:
         data_console().print(_line(agent, r), markup=False, highlight=False)
+    for text in (*(t for r in found for t in r.fitted), *moved):
+        data_console().print(f"  {text}", markup=False, highlight=False)
     what = "nothing to write" if not todo else "would be written" if dry_run else "written"
     data_console().print(f"{agent}: {what}" + (f"; workers go on behind it ({why})" if todo and not dry_run else ""),
                          markup=False, highlight=False)
@@ -107,7 +116,8 @@ def _run(settings: Settings, action: str, scope: str | None, *, agent: str, reas
 
 def _as_dict(r: Rebuilt) -> dict[str, Any]:
     return {"partition": r.partition, "offset": r.offset, "records": r.records, "scopes": len(r.fold.scopes),
-            "same": r.same, "changed": r.changed, "damage": r.damage}
+            "same": r.same, "changed": r.changed, "damage": r.damage,
+            "fitted": r.fitted}
 
 
 def _line(agent: str, r: Rebuilt) -> str:

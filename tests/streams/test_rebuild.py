@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
@@ -10,6 +11,7 @@ from click.testing import CliRunner
 
 from agents.q_learning import QLearningAgent
 from schemas.events import STRATEGY_SYMBOLS, Experience, PolicyRecord
+from streams import topics
 from streams.cli.main import cli
 from streams.held import wiped
 from streams.settings import Settings
@@ -40,7 +42,8 @@ def experiences(n: int, since: int = 0) -> list[Experience]:
 def quantum(settings: Settings, *args: str) -> tuple[int, Any]:
     done = CliRunner().invoke(cli, [*args, "--broker", settings.broker, "--topic-prefix", settings.topic_prefix,
                                     "--app-id", settings.app_id, "--json"])
-    return done.exit_code, json.loads(done.stdout) if done.stdout.startswith("{") else f"{done.output} {done.exception!r}"
+    text = f"{done.output} {done.exception!r}"
+    return done.exit_code, json.loads(done.stdout) if done.stdout.startswith("{") else text
 
 
 def versions(settings: Settings, symbol: str) -> list[int]:
@@ -98,3 +101,30 @@ def test_what_cannot_be_made_anew_is_said(prefix: Settings) -> None:
     assert (code, done["partitions"], done["written"]) == (0, [], False)
     code, text = quantum(prefix, "reset", "q_learning", "--scope", "ZZZ", "--reason", "no such symbol")
     assert (code, "no scope ZZZ" in str(text)) == (1, True)
+
+
+@pytest.mark.topics(*TOPICS)
+@in_loop
+async def test_an_agent_that_is_reset_goes_on_with_a_source_that_was_made_anew(prefix: Settings) -> None:
+    produce(prefix, "learning.experience", experiences(40))
+    async with run_agents(prefix, {"q_learning": QLearningAgent()}):
+        await until(lambda: count(prefix, "rl.q_learning.updated") >= 2 * (40 - WARM), "updates")
+    client, _ = topics.connect(prefix)
+    name = prefix.topic("learning.experience")
+    for future in client.delete_topics([name]).values():
+        future.result()
+    await until(lambda: name not in topics.connect(prefix)[1], "the deletion")
+    topics.apply(prefix, only=TOPICS)
+    async with run_agents(prefix, {"q_learning": QLearningAgent()}) as worker:
+        async with asyncio.timeout(60):
+            await worker.wait_failed()
+        assert "quantum reset q_learning" in str(worker.hosts[0].app.crash_reason)
+    code, done = quantum(prefix, "reset", "q_learning", "--reason", "the topic is another one")
+    assert isinstance(done, dict), done
+    assert code == 0
+    assert any("is another one" in text for p in done["partitions"] for text in p["fitted"])
+    produce(prefix, "learning.experience", experiences(40, since=100))
+    async with run_agents(prefix, {"q_learning": QLearningAgent()}) as worker:
+        await until(lambda: count(prefix, "rl.q_learning.updated") >= 2 * (80 - WARM), "what was learned anew")
+        assert not worker.failed
+    assert {s.outcomes for s in states(prefix).values()} == {40}
