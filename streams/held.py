@@ -10,7 +10,7 @@ whole, the head's digest says (`PartitionFold.restore`).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Generic, NamedTuple, TypeVar
@@ -18,7 +18,7 @@ from typing import Generic, NamedTuple, TypeVar
 from schemas.codec import Codec
 from schemas.events import PartitionHead, ScopeState
 from schemas.refused import Refused
-from streams.records import HEAD_KEY, SCOPE_PREFIX, Headers, header
+from streams.records import HEAD_KEY, SCOPE_PREFIX, Headers, header, headers_of
 
 SLOTS = 3
 SEAL = "sha256"
@@ -26,6 +26,7 @@ WIPED = "wiped"
 CHECKPOINT = "checkpoint:"
 ROOT = "root:"
 W = TypeVar("W")
+RawHeaders = Sequence[tuple[str, bytes | str | None]] | None
 
 
 def seal(value: bytes) -> Headers:
@@ -85,6 +86,9 @@ class Snapshot(NamedTuple):
 class Held(Generic[W]):
     """The records of a changelog partition that count.
 
+    Args:
+        place: `topic-partition@offset` of what the caller says of a record; asked only where it is told to a person.
+
     Attributes:
         scopes, heads: by key.
         where: where each of them stands, as the caller says it.
@@ -92,22 +96,26 @@ class Held(Generic[W]):
         keys: every key that is there.
     """
 
+    place: Callable[[W], str] = str
     scopes: dict[bytes, ScopeState] = field(default_factory=dict)
     heads: dict[bytes, PartitionHead] = field(default_factory=dict)
     where: dict[bytes, W] = field(default_factory=dict)
     refused: dict[bytes, str] = field(default_factory=dict)
     keys: set[bytes] = field(default_factory=set)
+    _kinds: dict[bytes, tuple[str | None, str | None]] = field(default_factory=dict)
 
-    def take(self, codec: Codec, place: str, where: W, key: bytes, value: bytes | None, headers: Headers) -> None:
-        """One record, in the order of the log; `place` is `topic-partition@offset`."""
+    def take(self, codec: Codec, where: W, key: bytes, value: bytes | None, headers: RawHeaders) -> None:
+        """One record, in the order of the log."""
         if value is None:
-            self._tombstone(place, key, headers)
+            self._tombstone(where, key, headers_of(headers))
             return
-        self.keys.add(key)
+        if key not in self._kinds:
+            self._kinds[key] = kind_of(key), _inner(key)
+            self.keys.add(key)
         try:
-            row = _read(codec, key, value, headers)
+            row = _read(codec, *self._kinds[key], value, headers)
         except Refused as refused:
-            self.refused[key] = f"{place}, key {key.decode(errors='replace')}: {refused.reason}: {refused.detail}"
+            self.refused[key] = f"{self._named(where, key)}: {refused.reason}: {refused.detail}"
             return
         if isinstance(row, PartitionHead):
             head = self.heads.get(key)
@@ -122,15 +130,19 @@ class Held(Generic[W]):
         self.where[key] = where
         self.refused.pop(key, None)
 
-    def _tombstone(self, place: str, key: bytes, headers: Headers) -> None:
+    def _named(self, where: W, key: bytes) -> str:
+        return f"{self.place(where)}, key {key.decode(errors='replace')}"
+
+    def _tombstone(self, where: W, key: bytes, headers: Headers) -> None:
         if header(headers, WIPED) is None:
-            self.refused[key] = f"{place}, key {key.decode(errors='replace')}: a tombstone that does not say why"
+            self.refused[key] = f"{self._named(where, key)}: a tombstone that does not say why"
             return
         self.scopes.pop(key, None)
         self.heads.pop(key, None)
         self.where.pop(key, None)
         self.refused.pop(key, None)
         self.keys.discard(key)
+        self._kinds.pop(key, None)
 
     @property
     def head(self) -> PartitionHead | None:
@@ -188,20 +200,21 @@ class Held(Generic[W]):
         return found
 
 
-def _read(codec: Codec, key: bytes, value: bytes, headers: Headers) -> ScopeState | PartitionHead:
+def _read(codec: Codec, kind: str | None, name: str | None, value: bytes,
+          headers: RawHeaders) -> ScopeState | PartitionHead:
     """A state record that is what its key and its checksum say.
 
     Raises:
         Refused: it is not.
     """
-    kind, sealed = kind_of(key), header(headers, SEAL)
+    sealed = next((v for k, v in headers or () if k == SEAL), None)
     if kind is None:
         raise Refused("UNKNOWN_KEY", "no state record has such a key")
-    if sealed != sha256(value).hexdigest():
+    if sealed != sha256(value).hexdigest().encode():
         raise Refused("BAD_CHECKSUM", "it has no checksum, so none of ours wrote it" if sealed is None else
                       "its bytes do not have the SHA-256 that it was written with")
     row = codec.decode(kind, value)
     assert isinstance(row, ScopeState | PartitionHead)
-    if isinstance(row, ScopeState) and _inner(key) != SCOPE_PREFIX + row.scope:
+    if isinstance(row, ScopeState) and name != SCOPE_PREFIX + row.scope:
         raise Refused("KEY_MISMATCH", f"it holds the scope {row.scope}")
     return row

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import json
+import math
 import platform
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -38,7 +39,7 @@ class Identity:
         config_hash: SHA-256 of the agent's configuration, hex.
         code_hash: SHA-256 of the agent's code, the algorithms it imports, the schemas and numerical versions, hex.
         feature_schema_hash: CRC-64-AVRO fingerprint of `market.features`, hex.
-        platform: Python version, machine and operating system.
+        platform: Python version, machine, operating system, and a print of how floating point comes out there.
     """
 
     config_hash: str
@@ -48,9 +49,35 @@ class Identity:
 
 
 def platform_name() -> str:
-    """Python version, machine and operating system, e.g. `cpython-3.11.7 x86_64 linux`."""
+    """Python version, machine, operating system and print, e.g. `cpython-3.11.7 x86_64 linux floats-1a2b3c4d`."""
     return f"{platform.python_implementation().lower()}-{platform.python_version()} {platform.machine()} " \
-           f"{platform.system().lower()}"
+           f"{platform.system().lower()} floats-{floats_print()}"
+
+
+@cache
+def floats_print() -> str:
+    """Eight hex digits of a digest of fixed computations: equal where floating point comes out bit by bit the same.
+
+    The same libraries round last digits differently on processors with and without wide vector units, and the C
+    library's functions differ between its versions: `docs/decisions/0070` has the measurement. So the results
+    themselves are the fingerprint, not the names of what they hang on.
+    """
+    import numpy as np
+    from scipy.special import ndtr  # type: ignore[import-untyped]
+
+    x_N = np.linspace(-3.0, 3.0, 1021) + np.float64(1e-3) / 3
+    y_N = np.abs(x_N) + 0.1
+    whole = [np.exp(x_N), np.log(y_N), np.log1p(y_N), np.expm1(x_N), np.sqrt(y_N), y_N**x_N, np.sin(x_N), np.cos(x_N),
+             np.tanh(x_N), np.arctan(x_N), ndtr(x_N), np.cumprod(y_N[:64]), np.cumsum(x_N)]
+    ones = [np.sum(x_N * y_N), np.std(y_N), np.mean(np.log(y_N)), np.var(x_N[:30], ddof=1)]
+    functions = (math.exp, math.sin, math.cos, math.tanh, math.erf, math.expm1, math.atan)
+    alone = [f(x) for f in functions for x in x_N[::7].tolist()]
+    alone += [f(y) for f in (math.log, math.log1p, math.lgamma) for y in y_N[::7].tolist()]
+    alone += [y**x for x, y in zip(x_N[::7].tolist(), y_N[::7].tolist(), strict=True)]
+    digest = sha256()
+    for values in (*whole, ones, alone):
+        digest.update(np.asarray(values, dtype="<f8").tobytes())
+    return digest.hexdigest()[:8]
 
 
 def identity_of(agent: Agent[Any]) -> Identity:

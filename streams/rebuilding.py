@@ -111,7 +111,7 @@ def rebuilt(log: LogReader, codec: Codec, agent: Agent[Any], *, reset: bool, onl
     for partition in log.partitions(io.changelog):
         held: Held[str] = Held()
         for r in log.read(io.changelog, partitions=[partition]):
-            held.take(codec, r.place, r.place, r.key or b"", r.value, r.headers)
+            held.take(codec, r.place, r.key or b"", r.value, r.headers)
         if not held.keys and not held.refused:
             continue
         head = max((h for h in held.heads.values()), key=lambda h: h.input_offset, default=None)

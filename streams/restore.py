@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from faust.types import TP
@@ -20,7 +21,7 @@ from streams.blobs import TOPIC as BLOBS
 from streams.blobs import Blobs
 from streams.fold import Damaged, PartitionFold
 from streams.held import Held, Snapshot
-from streams.records import HEAD_KEY, SCOPE_PREFIX, headers_of
+from streams.records import HEAD_KEY, SCOPE_PREFIX
 from streams.transport.recover import read_to_end, watermarks
 
 log = logging.getLogger(__name__)
@@ -66,12 +67,11 @@ def restore(
         OtherFormat: the state is of a layout that this version does not read.
     """
     inputs = list(inputs)
-    held: dict[int, Held[str]] = {tp.partition: Held() for tp in inputs}
+    held: dict[int, Held[int]] = {
+        tp.partition: Held(place=partial(_place, changelog, tp.partition)) for tp in inputs}
 
     def take(tp: TP, message: Any) -> None:
-        place = f"{tp.topic}-{tp.partition}@{message.offset()}"
-        held[tp.partition].take(codec, place, place, message.key() or b"", message.value(),
-                                headers_of(message.headers()))
+        held[tp.partition].take(codec, message.offset(), message.key() or b"", message.value(), message.headers())
 
     read_to_end(client, {TP(changelog, p) for p in held}, take, stop)
     blobs = _blobs(client, new, held, blobs_topic, stop)
@@ -79,6 +79,10 @@ def restore(
     if stop():
         return {}
     return {tp: _one(new, tp, held[tp.partition], blobs.get(tp.partition), ends[tp]) for tp in inputs}
+
+
+def _place(topic: str, partition: int, offset: int) -> str:
+    return f"{topic}-{partition}@{offset}"
 
 
 def _blobs(client: Mapping[str, str | int], new: Callable[[int], PartitionFold], partitions: Iterable[int], topic: str,
@@ -90,7 +94,7 @@ def _blobs(client: Mapping[str, str | int], new: Callable[[int], PartitionFold],
     return found
 
 
-def _one(new: Callable[[int], PartitionFold], tp: TP, held: Held[str], blobs: Blobs | None,
+def _one(new: Callable[[int], PartitionFold], tp: TP, held: Held[Any], blobs: Blobs | None,
          ends: tuple[int, int]) -> Restored:
     """The fold of a partition: from the newest snapshot that is whole, else from the beginning of its input."""
     low, high = ends
@@ -114,7 +118,7 @@ def _one(new: Callable[[int], PartitionFold], tp: TP, held: Held[str], blobs: Bl
                     f"{what}; {tp.topic}-{tp.partition} is folded again from its beginning")
 
 
-def _taken_up(fold: PartitionFold, snapshot: Snapshot, held: Held[str], trouble: list[str], *, newest: bool,
+def _taken_up(fold: PartitionFold, snapshot: Snapshot, held: Held[Any], trouble: list[str], *, newest: bool,
               low: int) -> Restored:
     start = low if snapshot.head is None else fold.offset + 1
     if not trouble:

@@ -71,7 +71,7 @@ class StoredStarts:
             changelog = PartitionFold(self._agent, partition, self._codec).io.changelog
             held: Held[str] = Held()
             for r in self._records(changelog, partition):
-                held.take(self._codec, r.place, r.place, r.key or b"", r.value, r.headers)
+                held.take(self._codec, r.place, r.key or b"", r.value, r.headers)
             blobs = Blobs(self._agent.name) if self._agent.heavy else None
             if blobs is not None:
                 for r in self._records(BLOBS, partition):

@@ -74,11 +74,11 @@ class Stored:
     """What a changelog partition holds."""
 
     def __init__(self) -> None:
-        self.held: Held[Record] = Held()
+        self.held: Held[Record] = Held(place=lambda record: record.place)
 
     def take(self, codec: Codec, record: Record) -> None:
         """One changelog record."""
-        self.held.take(codec, record.place, record, record.key or b"", record.value, record.headers)
+        self.held.take(codec, record, record.key or b"", record.value, record.headers)
 
     @property
     def scopes(self) -> dict[str, ScopeState]:

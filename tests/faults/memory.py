@@ -14,12 +14,13 @@ from faust.types import TP
 
 from agents.contract import Agent
 from schemas.catalogue import AGENTS, TOPICS
-from streams.fold import Damaged, PartitionFold
+from streams.fold import PartitionFold
+from streams.held import Held
 from streams.lane import FoldLane
 from streams.log import Record
 from streams.records import Headers, encode_event
 from streams.relay import Relay
-from streams.restore import Held
+from streams.restore import _one
 from streams.stats import AgentStats
 from streams.transport.commit import Committer
 from streams.transport.murmur2 import partition_of
@@ -80,15 +81,11 @@ class Message:
 
 def restored(log: MemoryLog, agent: Agent[Any], partition: int) -> PartitionFold:
     """The fold that the next worker goes on with; folded again from the beginning where its state is damaged."""
-    fold, held = PartitionFold(agent, partition, CODEC), Held()
-    changelog = AGENTS[agent.name].changelog
-    for record in log.written[changelog][partition]:
-        held.take(CODEC, TP(changelog, partition), record.key or b"", record.value)
-    try:
-        fold.restore(held.scopes.values(), held.head)
-    except Damaged:
-        fold = PartitionFold(agent, partition, CODEC)
-    return fold
+    io, held = AGENTS[agent.name], Held[str](place=str)
+    for record in log.written[io.changelog][partition]:
+        held.take(CODEC, f"{io.changelog}-{partition}@{record.offset}", record.key or b"", record.value, record.headers)
+    tp = TP(io.input_topic, partition)
+    return _one(lambda p: PartitionFold(agent, p, CODEC), tp, held, None, (0, 1 << 60)).fold
 
 
 async def folded(log: MemoryLog, agent: Agent[Any], partition: int, *, holds: Callable[[Any], bool] = lambda row: False,
@@ -128,7 +125,7 @@ async def relayed(log: MemoryLog, agent: str, *, holds: Callable[[Any], bool] = 
     io, source, committer = AGENTS[agent], TP(SOURCE, 0), Committer(commit)
     relay = Relay(io, wire=str, producer=producer or MemoryProducer(log, holds),  # type: ignore[arg-type]
                   committer=committer, stats=AgentStats(agent), fail=_raise)
-    await relay.take_up({source: SOURCE}, len(log.written[io.input_topic]))
+    await relay.take_up({source: SOURCE}, len(log.written[io.input_topic]), {})
     start = log.committed.get(source, 0)
     records = log.written[SOURCE][0]
     await relay.lanes[source].take([Message(r) for r in records if r.offset >= start])

@@ -16,6 +16,7 @@ from agents.roster import ROSTER
 from schemas.codec import Codec
 from schemas.events import Candle, Decision, Event, Experience, PolicyRecord, Tick, TradeClosed
 from streams.driver import Driver, ObjectCodec
+from streams.identity import floats_print
 
 GOLDEN = Path(__file__).with_name("golden") / "roster.json"
 HOUR_MS = 3_600_000
@@ -67,7 +68,8 @@ def test_the_golden_run(once: Driver) -> None:
 
     python -m tests.streams.test_driver
 
-    Another libm or NumPy may round a last digit differently: there only what does not hang on it is compared.
+    Another libm, NumPy or processor may round a last digit differently: there only what does not hang on it is
+    compared.
     """
     golden, now = json.loads(GOLDEN.read_text()), digest_of(once)
     if golden["platform"] != now["platform"]:
@@ -79,7 +81,7 @@ def digest_of(driver: Driver) -> dict[str, object]:
     last = driver.events("policy.ledger")[-1]
     assert isinstance(last, PolicyRecord)
     return {
-        "platform": [platform.machine(), *platform.libc_ver(), numpy.__version__],
+        "platform": [platform.machine(), *platform.libc_ver(), numpy.__version__, floats_print()],
         "digest": driver.digest(),
         "records": {topic: len(records) for topic, records in sorted(driver.log.items())},
         "last_policy": [last.policy_id, last.version, last.outcomes],

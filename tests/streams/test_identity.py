@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -9,7 +12,16 @@ import pytest
 
 from agents.contract import Config
 from agents.roster import ROSTER
-from streams.identity import closure, code_hash, config_hash, feature_schema_hash, identity_of
+from streams import identity
+from streams.identity import (
+    closure,
+    code_hash,
+    config_hash,
+    feature_schema_hash,
+    floats_print,
+    identity_of,
+    platform_name,
+)
 
 
 class _Knobs(Config, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -63,3 +75,30 @@ def test_identity_of_every_agent_is_complete_and_its_own() -> None:
     assert len({i.code_hash for i in found}) == len(ROSTER)
     assert {i.feature_schema_hash for i in found} == {feature_schema_hash()}
     assert all(len(i.code_hash) == len(i.config_hash) == 64 for i in found)
+
+
+def test_a_code_hash_depends_on_numerical_versions_that_the_agent_uses_on_schemas_and_on_the_interpreter(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    module, fresh = ROSTER["q_learning"].__module__, code_hash.__wrapped__
+    _, libraries = closure(module)
+    assert {"numpy", "scipy", "river", "msgspec", "fastavro"} <= libraries
+    before, version, schemas = fresh(module), identity.metadata.version, identity._schemas()
+    for library, changes in (("river", True), ("scipy", True), ("torch", False)):
+        monkeypatch.setattr(identity.metadata, "version", lambda n, x=library: "9" if n == x else version(n))
+        assert (fresh(module) != before) == changes, library
+    monkeypatch.setattr(identity.metadata, "version", version)
+    monkeypatch.setattr(identity, "_schemas", lambda: schemas | {"market.features.avsc": b"{}"})
+    assert fresh(module) != before
+    monkeypatch.setattr(identity, "_schemas", lambda: schemas)
+    assert fresh(module) == before
+    monkeypatch.setattr(identity.platform, "python_version", lambda: "3.99.0")
+    assert fresh(module) != before
+
+
+def test_the_platform_says_how_floating_point_comes_out_and_says_the_same_in_another_process() -> None:
+    assert re.fullmatch(r"\S+-3\.\d+\.\d+\S* \S+ \S+ floats-[0-9a-f]{8}", platform_name())
+    env = os.environ | {"OMP_NUM_THREADS": "2", "OPENBLAS_NUM_THREADS": "2"}
+    done = subprocess.run([sys.executable, "-c", "from streams.identity import floats_print; print(floats_print())"],
+                          cwd=Path(__file__).parents[2], env=env, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == floats_print()

@@ -86,7 +86,9 @@ def inputs(n: int, seed: int = 0) -> list[Incoming]:
             volatility=0.1, reward_r=chance.gauss(0, 1), pnl_usd=0.0, size_multiplier=1.0, source="x",
             origin="CLAIMED",
         )
-        out.append(Incoming(offset, symbol.encode(), CODEC.encode("learning.experience", event), ()))
+        source = (("src_topic", b"learning.experience"), ("src_partition", b"0"), ("src_offset", str(offset).encode()),
+                  ("relay_owner", b"r"))
+        out.append(Incoming(offset, symbol.encode(), CODEC.encode("learning.experience", event), source))
     return out
 
 
@@ -113,7 +115,7 @@ class Changelog:
     def held(self) -> Held[str]:
         held: Held[str] = Held()
         for i, row in enumerate(self.rows):
-            held.take(CODEC, f"changelog-0@{i}", f"changelog-0@{i}", *row)
+            held.take(CODEC, f"changelog-0@{i}", *row)
         return held
 
     def read_blobs(self, agent: Agent[Any]) -> Blobs | None:
@@ -131,7 +133,7 @@ def maker(agent: type[Agent[Any]] = Learner, identity: Identity | None = OLD) ->
 
 
 def restored(log: Changelog, make: Make, end: int, low: int = 0) -> Restored:
-    found = _one(lambda _: make(), TP("learning.experience", 0), log.held(), log.read_blobs(make().agent), (low, end))
+    found = _one(lambda _: make(), TP("q_learning.inbox", 0), log.held(), log.read_blobs(make().agent), (low, end))
     log.rows += [Row(key, None, wiped("test")) for key in found.wipe]
     return found
 
@@ -157,6 +159,7 @@ def check(found: Restored, make: Make, records: list[Incoming]) -> None:
     """Taken to the end of its input it holds what the undisturbed fold holds."""
     run(found.fold, records[found.start:])
     whole = folded(make, records)
+    assert set(whole.scopes) == set(SCOPES)
     assert {s: e.state for s, e in found.fold.scopes.items()} == {s: e.state for s, e in whole.scopes.items()}
     assert found.fold.digest() == whole.digest()
 
