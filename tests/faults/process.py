@@ -69,12 +69,18 @@ class Slot:
         self.log = folder / f"{name}.log"
         self._orders = folder / f"{name}.orders"
         self._flushes = CONTEXT.RawValue("q", 0)
+        self._flushes_before = 0
         self._process: Any = None
 
     @property
     def flushes(self) -> int:
         """Flushes that the workers of this place have begun so far."""
         return int(self._flushes.value)
+
+    @property
+    def begun(self) -> bool:
+        """Whether the present worker has flushed: before that it may not even listen to signals yet."""
+        return self.flushes > self._flushes_before
 
     @property
     def pid(self) -> int:
@@ -86,6 +92,7 @@ class Slot:
         if order is not None:
             self._write(*order)
         prepare()
+        self._flushes_before = self.flushes
         self._process = CONTEXT.Process(
             target=serve_roster, daemon=True,
             args=(self._values, str(self._orders), order is not None, self._flushes, str(self.log)))

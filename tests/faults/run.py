@@ -188,8 +188,8 @@ class Injector:
 
     def stop(self, slot: Slot) -> None:
         """Tell a worker to stop: it drains and ends well within its promise."""
-        code = slot.terminate()
-        if code != 0:
+        begun, code = slot.begun, slot.terminate()
+        if code != 0 and (begun or code != -signal.SIGTERM):
             self._report.wrong.append(f"{slot.log.name}: told to stop, " + (
                 "it did not within 10 s" if code is None else f"it ended with {code}"))
 

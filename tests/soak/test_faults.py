@@ -37,6 +37,6 @@ def reports() -> Iterator[list[Report]]:
 def test_nothing_is_lost_and_nothing_counted_twice(plan: Plan, tmp_path: Path, reports: list[Report]) -> None:
     report = played(plan, tmp_path, bars=BARS)
     reports.append(report)
-    print("\n" + json.dumps(report.row()), flush=True)
+    print("\n" + json.dumps(report.row()), *report.wrong, sep="\n", flush=True)
     assert not report.wrong, report.told()
     assert (report.kills.total(), report.freezes.total(), report.others["broker kill"]) == (20, 4, 2)
