@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from functools import cache
+from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from agents.algorithms.market import generate
 from agents.roster import ROSTER
@@ -41,11 +43,18 @@ def halt(command: Command, bar: int, symbol: str | None) -> PolicyCommand:
                          symbol=symbol, actor="test", reason="test")
 
 
+def about(command: Command, bar: int, symbol: str, **more: Any) -> PolicyCommand:
+    return replace(halt(command, bar, None), policy_id=f"q_learning/{symbol}", **more)
+
+
 def outside() -> list[tuple[str, Event]]:
-    """Instruments, candles of all symbols, a tick a bar, and two halts, in order of event time."""
+    """Instruments, candles of all symbols, a tick a bar, two halts and commands about policies, in order of event time.
+    """
     out: list[tuple[str, Event]] = [("market.instruments", instrument(s)) for s in SYMBOLS]
     commands = {300: halt("HALT", 300, "BBB"), 330: halt("RESUME", 330, "BBB"),
-                400: halt("HALT", 400, None), 410: halt("RESUME", 410, None)}
+                400: halt("HALT", 400, None), 410: halt("RESUME", 410, None),
+                350: about("FREEZE", 350, "AAA"), 380: about("UNFREEZE", 380, "AAA"), 430: about("RETIRE", 430, "BBB"),
+                440: about("ROLLBACK", 440, "CCC", version=1)}
     for i, row in enumerate(zip(*(candles(s, n) for n, s in enumerate(SYMBOLS)), strict=True), start=1):
         out += [("policy.commands", commands[i])] if i in commands else []
         out += [("market.candles", c) for c in row]
