@@ -30,6 +30,10 @@ $(VENV)/.dev.stamp: pyproject.toml constraints.txt $(BIN)/uv
 	@$(UV) --editable '.[streams,demo,dev]'
 	@touch $@ $(VENV)/.demo.stamp
 
+$(VENV)/.bench.stamp: $(VENV)/.dev.stamp
+	@$(UV) --editable '.[streams,demo,dev,bench]'
+	@touch $@
+
 demo: $(VENV)/.demo.stamp ## Real market data through Kafka into every agent; DEMO_ARGS="--klines PATH"
 	@$(BIN)/quantum demo $(DEMO_ARGS)
 
@@ -41,7 +45,7 @@ lint: $(VENV)/.dev.stamp ## Style, types, and that the generated files meet the 
 test: lint ## Everything that must hold: lint, then all tests but the soak; PYTEST_ARGS="-k NAME"
 	@$(BIN)/pytest -n 2 --dist loadfile $(PYTEST_ARGS)
 
-bench: $(VENV)/.dev.stamp ## Measure speed: each program in benchmarks/, one after the other
+bench: $(VENV)/.bench.stamp ## Measure speed: each program in benchmarks/, one after the other
 	@for name in $(basename $(notdir $(filter-out %/__init__.py,$(wildcard benchmarks/*.py)))); do \
 		echo "== $$name"; $(BIN)/python -m benchmarks.$$name || exit 1; done
 

@@ -180,6 +180,11 @@ def test_importing_the_roster_loads_no_transport_and_no_network_library() -> Non
     assert loaded_by("import agents.roster") & {"faust", "confluent_kafka", "aiokafka", "torch", "streams"} == set()
 
 
+def test_learning_by_ppo_loads_no_network_library_unless_it_is_asked_for() -> None:
+    statement = "import agents.algorithms.ppo_train, agents.algorithms.rollout"
+    assert loaded_by(statement) & {"torch", "gymnasium", "xgboost", "lightgbm"} == set()
+
+
 @pytest.mark.parametrize("top", ["agents", "schemas", "streams"])
 def test_no_other_distribution_shadows_our_names(top: str) -> None:
     assert set(packages_distributions().get(top, [])) <= {"quantum-streams"}

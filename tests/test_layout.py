@@ -68,7 +68,7 @@ def test_what_is_imported_is_required() -> None:
     base = _names(project["dependencies"])
     for top, have in (
         ("schemas", base | {"avro"}),  # the judge of releases, in dev
-        ("agents", base | _names(extras["agents"])),
+        ("agents", base | _names(extras["agents"] + extras["learn"])),
         ("streams", base | _names(extras["agents"] + extras["streams"] + extras["demo"]) | {"mode-streaming", "yarl"}),
     ):
         wanted = {name for path in SOURCES if path.relative_to(ROOT).parts[0] == top for name in _distributions(path)}
