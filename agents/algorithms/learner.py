@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,9 +57,24 @@ class Networks:
         """P, parameters of both."""
         return self.actor.count + self.critic.count
 
-    def layers(self, flat: Array) -> tuple[Layers, Layers]:
-        """Views of the actor's and the critic's layers into a vector [P]."""
-        return self.actor.layers(flat[: self.actor.count]), self.critic.layers(flat[self.actor.count :])
+    def weights(self, flat: Array) -> Weights:
+        """The layers in a vector [P]."""
+        at = self.actor.count
+        return Weights(flat, self.actor.layers(flat[:at]), self.critic.layers(flat[at:]))
+
+
+class Weights(NamedTuple):
+    """A vector of parameters or of their gradient, and the layers in it; views, so that who writes one writes all.
+
+    Attributes:
+        flat: [P].
+        actor: its layers.
+        critic: its layers.
+    """
+
+    flat: Array
+    actor: Layers
+    critic: Layers
 
 
 @lru_cache(maxsize=32)
@@ -85,10 +100,10 @@ def new_learner(settings: PpoSettings, seed: int, *name: str | int) -> Learner:
 
 def tensors(parameters: Array, settings: PpoSettings) -> dict[str, Array]:
     """Views by name, as safetensors wants them: actor.0.weight [in, out], actor.0.bias [out], ..., critic.0.weight."""
-    nets = networks(settings)
+    weights = networks(settings).weights(parameters)
     return {
         f"{net}.{i}.{kind}": array
-        for net, layers in zip(("actor", "critic"), nets.layers(parameters), strict=True)
+        for net, layers in (("actor", weights.actor), ("critic", weights.critic))
         for i, pair in enumerate(layers)
         for kind, array in zip(("weight", "bias"), pair, strict=True)
     }

@@ -124,7 +124,8 @@ def backward(mlp: Mlp, layers: Layers, given: Sequence[Array], d_output: Array, 
         np.matmul(ones_B, d, out=d_bias)  # their sum; quicker than np.sum along the rows
         if i:
             h = given[i]
-            d = d @ layers[i][0].T
+            weight = layers[i][0]
+            d = d * weight.T if weight.shape[1] == 1 else d @ weight.T  # BLAS is slow where a single column is summed
             if mlp.activation == "tanh":
                 slope = h * h
                 np.subtract(1, slope, out=slope)

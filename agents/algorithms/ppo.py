@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from agents.algorithms.adam import adam_step, clip_norm
 from agents.algorithms.draws import permutation
-from agents.algorithms.learner import Learner, networks
+from agents.algorithms.learner import Learner, Weights, networks
 from agents.algorithms.mlp import backward, forward, output
 from agents.algorithms.ppo_settings import PpoSettings
 
@@ -160,17 +160,18 @@ class Diagnostics(NamedTuple):
     stopped_early: bool
 
 
-Gradient = Callable[[Array, Batch, PpoSettings, float, Array], Terms]
-"""(parameters [P], minibatch, settings, clip range, gradient [P] to be overwritten) -> terms."""
+Gradient = Callable[[Weights, Batch, PpoSettings, float, Weights], Terms]
+"""(parameters, minibatch, settings, clip range, gradient to be overwritten) -> terms."""
 
 
 def evaluate(settings: PpoSettings, parameters: Array, observations_BF: Array, masks_BA: Mask | None = None) -> Policy:
     """What the networks with these parameters say of the observations."""
     nets = networks(settings)
-    actor, critic = nets.layers(parameters)
+    weights = nets.weights(parameters)
     x_BF = np.asarray(observations_BF, settings.precision)
     return Policy(
-        log_softmax(output(nets.actor, actor, x_BF), masks_BA), output(nets.critic, critic, x_BF)[:, 0]
+        log_softmax(output(nets.actor, weights.actor, x_BF), masks_BA),
+        output(nets.critic, weights.critic, x_BF)[:, 0],
     )
 
 
@@ -189,7 +190,10 @@ def act(
 
 
 def sampled(log_probabilities_BA: Array, uniforms_B: Array) -> NDArray[np.intp]:
-    """Actions by the inverse of the distribution function, [B]; an action of probability 0 is never drawn."""
+    """Actions by the inverse of the distribution function, [B]; an action of probability 0 is never drawn.
+
+    The logarithms may be off by a constant in each row, as long as their exponentials are numbers.
+    """
     reached_BA = np.exp(log_probabilities_BA, dtype=np.float64).cumsum(axis=1)
     thresholds_B1 = (uniforms_B * reached_BA[:, -1])[:, None]
     found: NDArray[np.intp] = (reached_BA <= thresholds_B1).sum(axis=1)
@@ -197,7 +201,8 @@ def sampled(log_probabilities_BA: Array, uniforms_B: Array) -> NDArray[np.intp]:
 
 
 def log_softmax(logits_BA: Array, masks_BA: Mask | None = None) -> Array:
-    """Logarithms of probabilities, [B, A]; overwrites the logits."""
+    """Logarithms of probabilities, [B, A], stored action by action: sums along a few actions are slow row by row."""
+    logits_BA = np.array(logits_BA, order="F")
     if masks_BA is not None:
         logits_BA[~masks_BA] = INVALID
     logits_BA -= logits_BA.max(axis=1, keepdims=True)
@@ -205,7 +210,7 @@ def log_softmax(logits_BA: Array, masks_BA: Mask | None = None) -> Array:
     return logits_BA
 
 
-def closed_gradient(parameters: Array, batch: Batch, settings: PpoSettings, clip: float, gradient: Array) -> Terms:
+def closed_gradient(weights: Weights, batch: Batch, settings: PpoSettings, clip: float, gradient: Weights) -> Terms:
     """Gradient of the objective on one minibatch, written out.
 
         loss = mean(-min(ratio A, clipped ratio A)) + c_v mean((v - R)^2) - c_e mean(entropy)
@@ -213,12 +218,12 @@ def closed_gradient(parameters: Array, batch: Batch, settings: PpoSettings, clip
     The value term is the larger of the two where values are clipped.
     """
     nets = networks(settings)
-    (actor, critic), (d_actor, d_critic) = nets.layers(parameters), nets.layers(gradient)
-    seen, valued = forward(nets.actor, actor, batch.observations), forward(nets.critic, critic, batch.observations)
+    seen = forward(nets.actor, weights.actor, batch.observations)
+    valued = forward(nets.critic, weights.critic, batch.observations)
     d_logits_BA, policy_terms = _policy_gradient(log_softmax(seen[-1], batch.masks), batch, settings, clip)
     d_values_B, value_loss = _value_gradient(valued[-1][:, 0], batch, settings)
-    backward(nets.actor, actor, seen, d_logits_BA, d_actor)
-    backward(nets.critic, critic, valued, d_values_B[:, None], d_critic)
+    backward(nets.actor, weights.actor, seen, d_logits_BA, gradient.actor)
+    backward(nets.critic, weights.critic, valued, d_values_B[:, None], gradient.critic)
     policy_loss, entropy, approx_kl, clip_fraction = policy_terms
     return Terms(policy_loss, value_loss, entropy, approx_kl, clip_fraction)
 
@@ -312,12 +317,15 @@ def update(
     lr, clip = settings.rates(learner.updates)
     gradient_at = gradient_of(settings)
     theta, first, second = learner.parameters.copy(), learner.first.copy(), learner.second.copy()
-    gradient, steps, stopped, largest = np.empty_like(theta), learner.steps, False, 0.0
+    steps, stopped, largest = learner.steps, False, 0.0
+    nets, gradient = networks(settings), np.empty_like(theta)
+    weights, slopes = nets.weights(theta), nets.weights(gradient)
     of_epoch: list[Terms] = []
+    whole = [_normalised(batch, settings)] if len(batch) <= settings.minibatch else None
     for epoch in range(settings.epochs):
         of_epoch = []
-        for part in _minibatches(batch, settings, seed, *name, learner.updates, epoch):
-            terms = gradient_at(theta, part, settings, clip, gradient)
+        for part in whole or _minibatches(batch, settings, seed, *name, learner.updates, epoch):
+            terms = gradient_at(weights, part, settings, clip, slopes)
             of_epoch.append(terms)
             if settings.max_kl is not None and terms.approx_kl > settings.max_kl:
                 stopped = True
@@ -342,8 +350,6 @@ def update(
 
 def _minibatches(batch: Batch, settings: PpoSettings, seed: int, *name: str | int) -> list[Batch]:
     n, size = len(batch), settings.minibatch
-    if n <= size:
-        return [_normalised(batch, settings)]
     order = permutation(n, seed, *name)
     return [_normalised(batch.take(order[at : at + size]), settings) for at in range(0, n, size)]
 

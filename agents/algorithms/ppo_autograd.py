@@ -6,28 +6,24 @@ Written from the paper, not from `ppo`: a mistake in one of the two shows as a d
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from agents.algorithms.learner import networks
+from agents.algorithms.learner import Weights, networks
 from agents.algorithms.ppo_settings import PpoSettings
 
 if TYPE_CHECKING:
     from agents.algorithms.ppo import Batch, Terms
 
-Array = NDArray[np.floating[Any]]
-
 
 def autograd_gradient(
-    parameters: Array, batch: Batch, settings: PpoSettings, clip: float, gradient: Array
+    weights: Weights, batch: Batch, settings: PpoSettings, clip: float, gradient: Weights
 ) -> Terms:
     """Gradient of the objective on one minibatch; see `ppo.closed_gradient`."""
     from agents.algorithms.ppo import Terms
 
-    theta = torch.from_numpy(parameters.copy()).requires_grad_()
+    theta = torch.from_numpy(weights.flat.copy()).requires_grad_()
     logits, values = _outputs(theta, torch.from_numpy(batch.observations), settings)
     if batch.masks is not None:
         logits = logits.masked_fill(~torch.from_numpy(batch.masks), -1e9)
@@ -39,7 +35,7 @@ def autograd_gradient(
     value_loss = _value_loss(values, batch, settings)
     entropy = policy.entropy().mean()  # type: ignore[no-untyped-call]
     loss = policy_loss + settings.value_coefficient * value_loss - settings.entropy_coefficient * entropy
-    gradient[:] = torch.autograd.grad(loss, theta)[0].numpy()
+    gradient.flat[:] = torch.autograd.grad(loss, theta)[0].numpy()
     with torch.no_grad():
         approx_kl = ((ratio - 1) - log_ratio).mean()
         clip_fraction = ((ratio < 1 - clip) | (ratio > 1 + clip)).double().mean()

@@ -145,12 +145,13 @@ class Gatherer:
         actions_TN, rewards_TN = np.empty(shape, np.intp), np.empty(shape, settings.precision)
         terminated_TN, truncated_TN, void_TN = (np.empty(shape, np.bool_) for _ in range(3))
         drawn_TN = uniforms(shape, self._seed, self._name, "act", learner.updates)
-        actor_net, (actor, _) = networks(settings).actor, networks(settings).layers(learner.parameters)
+        nets = networks(settings)
+        actor = nets.weights(learner.parameters).actor
         for t in range(n_steps):
             obs_TNF[t] = self._seen_NF
             if masks_TNA is not None:
                 masks_TNA[t] = self._masks_NA
-            chances_NA = log_softmax(output(actor_net, actor, obs_TNF[t]), self._masks_NA)
+            chances_NA = log_softmax(output(nets.actor, actor, obs_TNF[t]), self._masks_NA)
             actions_TN[t] = sampled(chances_NA, drawn_TN[t])
             step = sides.step(actions_TN[t])
             ended_N = step.terminated | step.truncated

@@ -59,6 +59,12 @@ def case(settings: PpoSettings, masked: bool, n: int = 32, seed: int = 1) -> tup
     return theta, batch
 
 
+def closed(theta: np.ndarray, batch: Batch, settings: PpoSettings, gradient: np.ndarray) -> Terms:
+    """The closed form on flat vectors."""
+    views = networks(settings).weights
+    return closed_gradient(views(theta), batch, settings, settings.clip, views(gradient))
+
+
 def loss(theta: np.ndarray, batch: Batch, settings: PpoSettings) -> float:
     """The objective, experience by experience, from the papers."""
     policy = evaluate(settings, theta, batch.observations, batch.masks)
@@ -84,7 +90,7 @@ def test_the_gradient_is_what_differences_say(changed: dict[str, Any], masked: b
     settings = msgspec.structs.replace(BASE, **changed)
     theta, batch = case(settings, masked)
     gradient = np.full_like(theta, np.nan)
-    terms = closed_gradient(theta, batch, settings, settings.clip, gradient)
+    terms = closed(theta, batch, settings, gradient)
     assert 0.1 < terms.clip_fraction < 0.9
     for i in range(0, len(theta), 3):
         apart = np.zeros_like(theta)
@@ -103,10 +109,11 @@ def test_the_gradient_is_autograds(changed: dict[str, Any], masked: bool, precis
     settings = msgspec.structs.replace(BASE, **changed, precision=precision)
     for seed in range(5):
         theta, batch = case(settings, masked, n=64, seed=seed)
-        closed, judged = np.full_like(theta, np.nan), np.full_like(theta, np.nan)
-        found = closed_gradient(theta, batch, settings, settings.clip, closed)
-        expected = autograd_gradient(theta, batch, settings, settings.clip, judged)
-        assert np.abs(closed - judged).max() <= (1e-5 if precision == "float32" else 1e-12)
+        own, judged = np.full_like(theta, np.nan), np.full_like(theta, np.nan)
+        found = closed(theta, batch, settings, own)
+        views = networks(settings).weights
+        expected = autograd_gradient(views(theta), batch, settings, settings.clip, views(judged))
+        assert np.abs(own - judged).max() <= (1e-5 if precision == "float32" else 1e-12)
         assert found == pytest.approx(expected, abs=1e-5)
 
 
@@ -117,9 +124,9 @@ def test_autograd_and_closed_form_learn_the_same() -> None:
         BASE, minibatch=16, epochs=3, normalise_advantages=True, entropy_coefficient=0.01)
     _, batch = case(settings, True, n=50)
     learner = new_learner(settings, 1, "x")
-    closed, told = update(learner, batch, settings, 1, "x")
+    own, told = update(learner, batch, settings, 1, "x")
     judged, expected = update(learner, batch, msgspec.structs.replace(settings, gradients="autograd"), 1, "x")
-    assert np.abs(closed.parameters - judged.parameters).max() < 1e-9
+    assert np.abs(own.parameters - judged.parameters).max() < 1e-9
     assert told == pytest.approx(expected, abs=1e-9)
 
 
@@ -132,7 +139,7 @@ def by_hand(ratio: float, advantage: float) -> tuple[Terms, float]:
     batch = Batch(observations=np.zeros((1, 1)), actions=np.array([0]), log_probabilities=np.log(0.5 / ratio) * one,
                   values=0 * one, advantages=advantage * one, returns=0 * one)
     gradient = np.empty_like(theta)
-    terms = closed_gradient(theta, batch, settings, 0.2, gradient)
+    terms = closed(theta, batch, settings, gradient)
     return terms, float(gradient[2])  # the actor's first bias
 
 
@@ -171,7 +178,7 @@ def test_the_clipped_value_by_hand(value: float, error: float, slope: float) -> 
     batch = Batch(observations=np.zeros((1, 1)), actions=np.array([0]), log_probabilities=np.log(0.5) * one,
                   values=0 * one, advantages=0 * one, returns=one)
     gradient = np.empty_like(theta)
-    assert closed_gradient(theta, batch, settings, 0.2, gradient).value_loss == pytest.approx(error)
+    assert closed(theta, batch, settings, gradient).value_loss == pytest.approx(error)
     assert gradient[-1] == pytest.approx(slope)
 
 
@@ -187,7 +194,7 @@ def test_the_ratio_is_one_before_the_first_step(precision: str) -> None:
         log_probabilities=np.concatenate([a.log_probabilities for a in one_by_one]),
         values=np.concatenate([a.values for a in one_by_one]),
         advantages=normals((40,), 1, "A").astype(precision), returns=normals((40,), 1, "r").astype(precision))
-    terms = closed_gradient(learner.parameters, batch, settings, 0.2, np.empty_like(learner.parameters))
+    terms = closed(learner.parameters, batch, settings, np.empty_like(learner.parameters))
     assert terms.clip_fraction == 0
     assert abs(terms.approx_kl) < 1e-6
     assert terms.policy_loss == pytest.approx(-float(batch.advantages.mean()), abs=1e-5)
