@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from agents.contract import Output
+from schemas import catalogue
 from schemas.events import STRATEGY_SYMBOLS, Cell, Event, Experience, PolicyRecord, Tabular
 from streams import identity
 from streams.settings import Settings
@@ -48,6 +50,9 @@ def hash_of(release: str) -> str:
 
 def main(broker: str, prefix: str, app_id: str, data_dir: str, name: str) -> int:
     """Run until a signal."""
+    agents: Any = catalogue.AGENTS  # as the fixture `direct_learner` has it in the test's process
+    agents["q_learning"] = replace(catalogue.AGENTS["q_learning"], reads={"learning.experience": "by_scope"},
+                                   direct=True)
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
     release, _, layout = name.partition(":")
     identity.code_hash = lambda module: hash_of(release)  # type: ignore[assignment]

@@ -36,6 +36,7 @@ from tests.streams.hosting import (
 from tests.streams.test_broker_loss import Broker, own
 
 __all__ = ["own"]  # a fixture
+pytestmark = pytest.mark.usefixtures("direct_learner")
 ALERTS = "system.health.alert"
 T0 = 1_600_000_000_000
 OUT = {"features": "market.regime.changed", "q_learning": "learning.drift.detected"}

@@ -35,14 +35,14 @@ def test_records_of_several_topics_become_lines() -> None:
     head = PartitionHead(
         agent="a", format_version=1, input_topic="t", input_partition=0, input_offset=1, digest="d",
         fences=(Fence(topic="t", partition=0, owner="o", offset=1),), seen=(), sticky=(), applied=1, repeated=0,
-        refused=0, emitted=0,
+        refused=0, emitted=0, root_offset=-1,
     )
     code, lines, err = decode(framed(
         CODEC.encode("system.clock", TICK), CODEC.encode("state.scope", STATE), CODEC.encode("state.head", head)))
     assert (code, err) == (0, "")
     assert lines[0] == {"type": "Tick", "ts_ms": 5, "writer": "é", "symbol": None}
     assert (lines[1]["type"], lines[1]["state"]) == ("ScopeState", "AP8=")
-    assert lines[2]["fences"] == [{"topic": "t", "partition": 0, "owner": "o", "offset": 1}]
+    assert lines[2]["fences"] == [{"topic": "t", "partition": 0, "owner": "o", "offset": 1, "topic_id": None}]
 
 
 def test_one_record_alone_and_the_flag_json() -> None:

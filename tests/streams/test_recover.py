@@ -32,4 +32,4 @@ class Starting:
 def test_a_partition_that_a_starting_broker_does_not_know_yet_is_asked_for_again(
         monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recover.ck, "Consumer", Starting)
-    assert recover.watermarks({}, [TP("a", 0)]) == {TP("a", 0): (3, 7)}
+    assert recover.watermarks({}, [TP("a", 0)], lambda: False) == {TP("a", 0): (3, 7)}

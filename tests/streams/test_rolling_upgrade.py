@@ -27,6 +27,7 @@ from tests.streams.hosting import (
 )
 from tests.streams.rolling_worker import hash_of
 
+pytestmark = pytest.mark.usefixtures("direct_learner")
 ALERTS = "system.health.alert"
 T0 = 1_600_000_000_000
 
