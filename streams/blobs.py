@@ -98,7 +98,7 @@ class Blobs:
             raise BlobLost(f"{which} is damaged: {len(data)} bytes of another SHA-256")
         return data
 
-    def sizes(self) -> dict[str, dict[str, int]]:
+    def counts(self) -> dict[str, dict[str, int]]:
         """Chunks that each blob there is said to have, by scope and SHA-256."""
         found: dict[str, dict[str, int]] = {}
         for (scope, name), parts in self._parts.items():

@@ -7,7 +7,6 @@ hash is that of the version which the command names is `quantum verify`'s to say
 
 from __future__ import annotations
 
-from hashlib import sha256
 from typing import Any
 
 import msgspec
@@ -17,15 +16,11 @@ from schemas.catalogue import GLOBAL, scope_of
 from schemas.codec import Codec
 from schemas.events import Event, PolicyCommand
 from schemas.refused import Refused
+from streams.states import decoded, hash_of
 
 MAX_STATE_BYTES = 512 * 1024
 """Largest state that a command carries: the topic and the inboxes take it eight times over."""
 _OF_A_SYMBOL = frozenset({"HALT", "RESUME"})
-
-
-def hash_of(scope: str, state: bytes) -> str:
-    """SHA-256 of scope and encoded state, hex: what provenance calls `state_hash`."""
-    return sha256(scope.encode() + b"\0" + state).hexdigest()
 
 
 def addressee(event: Event) -> str | None:
@@ -71,19 +66,3 @@ def _old_state(agent: Agent[Any], codec: Codec, scope: str, command: PolicyComma
         return decoded(agent, codec, command.state_format, data)
     except Refused as refused:
         return refused
-
-
-def decoded(agent: Agent[Any], codec: Codec, format_version: int, data: bytes) -> State:
-    """A state of any format that the agent can still take up.
-
-    Raises:
-        Refused: OTHER_FORMAT, or the bytes are no such state.
-    """
-    if format_version == agent.format_version:
-        return codec.decode_state(agent.state_type, data)
-    if format_version not in agent.former:
-        raise Refused("OTHER_FORMAT", f"state of format {format_version}; {agent.name} reads {agent.format_version}")
-    state = codec.decode_state(agent.former[format_version][0], data)
-    for version in range(format_version, agent.format_version):
-        state = agent.former[version][1](state)
-    return state

@@ -22,11 +22,12 @@ from schemas.refused import Refused
 from streams.commanded import MAX_STATE_BYTES
 from streams.identity import identity_of
 from streams.log import LogReader, NoBroker, Record, Start
+from streams.policies.ledger import LEDGER, read_ledger
 from streams.records import Incoming, encode_event
 from streams.settings import Settings
 from streams.starting import StoredStarts
 
-COMMANDS, LEDGER, CLOCK = "policy.commands", "policy.ledger", "system.clock"
+COMMANDS, CLOCK = "policy.commands", "system.clock"
 ACK_S = 15.0
 LOOK_S = 0.3  # between two looks for the answer
 NEWEST = 64  # last records of a topic among which the newest event time is looked for
@@ -171,17 +172,8 @@ def _last(log: LogReader, codec: Codec, topic: str) -> list[Event]:
 
 def _versions(log: LogReader, codec: Codec, policy_id: str) -> dict[int, Version]:
     """Versions of a policy on the ledger, of repeats the first."""
-    key, found = policy_id.encode(), dict[int, Version]()
-    for record in log.read(LEDGER):
-        if record.key != key:
-            continue
-        try:
-            event = codec.decode(LEDGER, record.value)
-        except Refused:
-            continue
-        if isinstance(event, PolicyRecord):
-            found.setdefault(event.version, Version(event, record.place))
-    return found
+    found = read_ledger(log.read(LEDGER), codec, [policy_id]).versions.get(policy_id, ())
+    return {v.policy.version: Version(v.policy, v.record.place) for v in found}
 
 
 def old_state(log: LogReader, codec: Codec, agent: Agent[Any], old: Version) -> bytes:

@@ -1,6 +1,6 @@
-"""What consumer groups have committed, asked without joining them.
+"""What consumer groups have committed, and how many members they have, asked without joining them.
 
-An AdminClient can ask the same, but librdkafka up to 2.16 crashes the process (a null group in
+An AdminClient can ask for commits as well, but librdkafka up to 2.16 crashes the process (a null group in
 `rd_kafka_handle_OffsetFetch`) where the broker answers with an error, as it does while a coordinator loads. A consumer
 that bears the group's name and never subscribes asks safely.
 """
@@ -10,9 +10,10 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Collection
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient
 
 if TYPE_CHECKING:
     from streams.settings import Settings
@@ -77,3 +78,23 @@ class Commits:
         for consumer in self._consumers.values():
             consumer.close()
         self._consumers.clear()
+
+
+def members(admin: AdminClient, groups: Collection[str], timeout_s: float) -> dict[str, int]:
+    """Members of consumer groups; 0 where the broker never heard of one.
+
+    Raises:
+        KafkaException: the broker did not answer, or refused.
+        TimeoutError: no answer in time.
+    """
+    answers = admin.describe_consumer_groups(list(groups), request_timeout=timeout_s)
+    return {group: _size(answer, timeout_s) for group, answer in answers.items()}
+
+
+def _size(answer: Any, timeout_s: float) -> int:
+    try:
+        return len(answer.result(timeout_s).members)
+    except KafkaException as exc:
+        if exc.args[0].code() == KafkaError.GROUP_ID_NOT_FOUND:
+            return 0
+        raise

@@ -39,14 +39,14 @@ def fit(log: LogReader, fold: PartitionFold, ids: Mapping[str, str]) -> list[str
         fold: restored, with nothing that it has learned.
         ids: see `topic_ids`.
     """
-    said, topic, p = [], fold.io.input_topic, fold.partition
+    said, topic, p, there = [], fold.io.input_topic, fold.partition, log.topics()
     low, end = log.bounds(topic, p)
     known = fold.input_topic_id
     if (known is not None and known != ids.get(topic)) or not low <= fold.offset + 1 <= end:
         said.append(f"{topic}-{p} was folded up to {fold.offset} and holds {low} to {end} now: goes on at @{low}")
         fold.offset = low - 1
     fold.input_topic_id = ids.get(topic)
-    for source in [s for s in fold.fences if _gone(log, fold, s, ids)]:
+    for source in [s for s in fold.fences if _gone(log, there, fold, s, ids)]:
         said.append(f"{source[0]}-{source[1]} is another one than was copied up to {fold.fences[source][1]}")
         del fold.fences[source]
         fold.topic_ids.pop(source, None)
@@ -55,9 +55,10 @@ def fit(log: LogReader, fold: PartitionFold, ids: Mapping[str, str]) -> list[str
     return said
 
 
-def _gone(log: LogReader, fold: PartitionFold, source: Place, ids: Mapping[str, str]) -> bool:
+def _gone(log: LogReader, there: Mapping[str, list[int]], fold: PartitionFold, source: Place,
+          ids: Mapping[str, str]) -> bool:
     topic, partition = source
-    if topic not in ids or partition not in log.partitions(topic):
+    if topic not in ids or partition not in there.get(topic, ()):
         return True
     return fold.topic_ids.get(source, ids[topic]) != ids[topic] or \
         fold.fences[source][1] >= log.bounds(topic, partition)[1]

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from hashlib import sha256
 from typing import Any
 
 import msgspec
@@ -42,6 +41,7 @@ from streams.records import (
     header,
     output_id,
 )
+from streams.states import decoded, hash_of
 
 HEAD_FORMAT = 1
 
@@ -267,7 +267,7 @@ class PartitionFold:
 
     def state_hash(self, scope: str, state: State) -> str:
         """SHA-256 of scope and state, hex."""
-        return sha256(scope.encode() + b"\0" + self.state_bytes(state)).hexdigest()
+        return hash_of(scope, self.state_bytes(state))
 
     def digest(self) -> str:
         """Order-independent digest of all scopes, 64 hex digits."""
@@ -339,26 +339,23 @@ class PartitionFold:
 
     def _state(self, row: ScopeState, blobs: Blobs | None) -> State:
         """The state in a row, of an older format too, with its heavy fields."""
-        version, steps = row.format_version, []
-        while version != self.agent.format_version:
-            if version not in self.agent.former:
-                raise OtherFormat(
-                    f"{self.agent.name}/{row.scope}: state format {row.format_version}, but this version reads "
-                    f"{self.agent.format_version}. Run the version that wrote it, or have the state folded anew from "
-                    f"{self.io.input_topic}: stop the workers, quantum refold {self.agent.name}")
-            steps.append(self.agent.former[version])
-            version += 1
-        state: Any = self.codec.decode_state(steps[0][0] if steps else self.agent.state_type, row.state)
+        def filled(state: Any) -> Any:
+            heavy = {} if blobs is None else {name: blobs.get(row.scope, getattr(state, name).hex())
+                                              for name in self.agent.heavy if getattr(state, name, b"")}
+            return msgspec.structs.replace(state, **heavy) if heavy else state
+
         try:
-            heavy = {} if blobs is None else {
-                name: blobs.get(row.scope, getattr(state, name).hex())
-                for name in self.agent.heavy if getattr(state, name, b"")}
+            state = decoded(self.agent, self.codec, row.format_version, row.state, filled)
         except BlobLost as lost:
             raise Damaged(str(lost)) from lost
-        state = msgspec.structs.replace(state, **heavy) if heavy else state
-        for _, migrated in steps:
-            state = migrated(state)
-        if steps:
+        except Refused as refused:
+            if refused.reason != "OTHER_FORMAT":
+                raise
+            raise OtherFormat(
+                f"{self.agent.name}/{row.scope}: state format {row.format_version}, but this version reads "
+                f"{self.agent.format_version}. Run the version that wrote it, or have the state folded anew from "
+                f"{self.io.input_topic}: stop the workers, quantum refold {self.agent.name}") from refused
+        if row.format_version != self.agent.format_version:
             self.keeper.touch(row.scope, True)
         return state
 

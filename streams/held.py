@@ -158,9 +158,9 @@ class Held(Generic[W]):
         kept = sorted(((h.input_offset, key) for key, h in self.heads.items() if key != HEAD_KEY), reverse=True)
         if self.head is not None or not kept:
             yield Snapshot("the newest state", tuple(self.newest().values()), self.head)
+        root = self.root
         for _, key in kept:
             head = self.heads[key]
-            root = self.root
             if key.startswith(ROOT.encode()) and root is not None:
                 yield root
             else:

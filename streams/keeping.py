@@ -10,13 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 from schemas.events import PartitionHead, ScopeState
 from streams.blobs import Blobs, Chunk, chunks, deletions, heavy_values, named
 from streams.held import ROOT, SLOTS, Held, checkpoint_key
 from streams.records import HEAD_KEY, SCOPE_PREFIX
+from streams.states import hash_of
 
 if TYPE_CHECKING:
     from streams.fold import PartitionFold
@@ -43,15 +43,14 @@ class Flush:
     blobs: list[Chunk] = field(default_factory=list)
 
 
-def hash_of_row(row: ScopeState) -> str:
-    """SHA-256 of scope and state as they stand in a row, hex."""
-    return sha256(row.scope.encode() + b"\0" + row.state).hexdigest()
-
-
 def digest_of(rows: Iterable[ScopeState], offset: int) -> str:
     """The digest that a head at an input offset must have, if these are its scopes; see `PartitionHead.digest`."""
-    total = sum(int(hash_of_row(r) if r.input_offset <= offset else r.previous_hash or "0", 16) for r in rows)
-    return f"{total % DIGEST_MODULUS:064x}"
+    hashes = (hash_of(r.scope, r.state) if r.input_offset <= offset else r.previous_hash or "0" for r in rows)
+    return _digest(int(h, 16) for h in hashes)
+
+
+def _digest(numbers: Iterable[int]) -> str:
+    return f"{sum(numbers) % DIGEST_MODULUS:064x}"
 
 
 class Keeper:
@@ -60,8 +59,8 @@ class Keeper:
     def __init__(self, fold: PartitionFold) -> None:
         self._fold = fold
         self._dirty: dict[str, None] = {}
-        self._hashes: dict[str, str] = {}  # of the scopes' present states, as far as known
-        self._counted: dict[str, str] = {}  # as the newest head counts them
+        self._hashes: dict[str, int] = {}  # of the scopes' present states, as far as known; summed at every flush
+        self._counted: dict[str, int] = {}  # as the newest head counts them
         self._uncounted: dict[str, None] = {}  # written since the newest head
         self._torn: set[str] = set()  # scopes that hold input beyond the newest head
         self._unkept: dict[str, None] = {}  # changed since the last checkpoint
@@ -94,17 +93,16 @@ class Keeper:
         out.rows.append(((ROOT + HEAD).encode(), self._encoded(head)))
 
     # ------------------------------------------------------------------ digests
-    def hash_of(self, scope: str) -> str:
-        """SHA-256 of a scope's present state, hex."""
+    def _hash(self, scope: str) -> int:
+        """SHA-256 of a scope's present state."""
         if scope not in self._hashes:
-            self._hashes[scope] = self._fold.state_hash(scope, self._fold.scopes[scope].state)
+            self._hashes[scope] = int(self._fold.state_hash(scope, self._fold.scopes[scope].state), 16)
         return self._hashes[scope]
 
     def digest(self) -> str:
         """Order-independent digest of all scopes as of the fold's offset, 64 hex digits."""
-        total = sum(int(self._counted.get(s, "0") if s in self._torn and self._beyond(s) else self.hash_of(s), 16)
-                    for s in self._fold.scopes)
-        return f"{total % DIGEST_MODULUS:064x}"
+        return _digest(self._counted.get(s, 0) if s in self._torn and self._beyond(s) else self._hash(s)
+                       for s in self._fold.scopes)
 
     def _beyond(self, scope: str) -> bool:
         return self._fold.scopes[scope].offset > self._fold.offset
@@ -112,7 +110,7 @@ class Keeper:
     def restored(self, rows: Iterable[ScopeState]) -> None:
         """Take note of rows whose states the fold has taken up."""
         for row in rows:
-            written = hash_of_row(row)
+            written = int(hash_of(row.scope, row.state), 16)
             if row.format_version == self._fold.agent.format_version:
                 self._hashes[row.scope] = written
             if row.input_offset <= self._fold.offset:
@@ -120,7 +118,7 @@ class Keeper:
                 continue
             self._torn.add(row.scope)
             if row.previous_hash is not None:
-                self._counted[row.scope] = row.previous_hash
+                self._counted[row.scope] = int(row.previous_hash, 16)
 
     def adopt(self, held: Held[Any], blobs: Blobs | None) -> None:
         """Take note of what the changelog keeps beside the newest state."""
@@ -130,7 +128,7 @@ class Keeper:
                         if e.offset not in self._slots.get(SCOPE_PREFIX + s, ())}
         if blobs is None:
             return
-        self._stored = blobs.sizes()
+        self._stored = blobs.counts()
         for key, row in held.scopes.items():
             state = self._fold.codec.decode_state(self._fold.agent.state_type, row.state) \
                 if row.format_version == self._fold.agent.format_version else None
@@ -166,7 +164,7 @@ class Keeper:
             self._checkpoint(out, head)
         out.rows.append((HEAD_KEY, self._encoded(head)))
         for scope in (*self._uncounted, *self._torn):
-            self._counted[scope] = self.hash_of(scope)
+            self._counted[scope] = self._hash(scope)
         self._torn.clear()
         self._uncounted.clear()
 
@@ -192,13 +190,13 @@ class Keeper:
     def _row(self, key: bytes, scope: str, out: Flush) -> tuple[bytes, bytes]:
         fold, entry = self._fold, self._fold.scopes[scope]
         state = fold.state_bytes(entry.state)
-        self._hashes[scope] = sha256(scope.encode() + b"\0" + state).hexdigest()
+        self._hashes[scope] = int(hash_of(scope, state), 16)
         if fold.agent.heavy:
             self._blobs(key, scope, heavy_values(entry.state, fold.agent.heavy), out)
         row = ScopeState(
             agent=fold.agent.name, scope=scope, format_version=fold.agent.format_version, input_offset=entry.offset,
             anchor_offset=entry.anchor_offset, anchor_hash=entry.anchor_hash,
-            previous_hash=self._counted.get(scope), state=state,
+            previous_hash=f"{self._counted[scope]:064x}" if scope in self._counted else None, state=state,
         )
         return key, fold.codec.encode("state.scope", row)
 

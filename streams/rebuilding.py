@@ -11,24 +11,27 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from confluent_kafka import KafkaError, KafkaException, Producer
+from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient
 
 from agents.contract import Agent
 from schemas.catalogue import AGENTS
 from schemas.codec import Codec
-from schemas.events import PartitionHead, PolicyRecord
+from schemas.events import PartitionHead
 from schemas.refused import Refused
 from streams.blobs import TOPIC as BLOBS
 from streams.blobs import Blobs
+from streams.commits import members
 from streams.fitting import fit
 from streams.fold import Damaged, OtherFormat, PartitionFold
 from streams.held import Held, seal, wiped
 from streams.identity import identity_of
 from streams.keeping import digest_of
 from streams.log import LogReader, NoBroker, ask
+from streams.policies.ledger import LEDGER, newest, read_ledger
 from streams.records import Headers, Incoming
 from streams.settings import Settings
+from streams.starting import stored
 
 ACK_S = 60.0
 ANSWER_S = 10.0
@@ -72,24 +75,14 @@ class Rebuilt:
     anew: set[tuple[str, int]] = field(default_factory=set)
 
 
-def members(settings: Settings, agent: str) -> int:
+def running(settings: Settings, agent: str) -> int:
     """Members of the agent's consumer group.
 
     Raises:
         NoBroker: no answer.
     """
     group, admin = settings.group(agent), AdminClient({**settings.client()})  # its answers die with it
-
-    def question() -> int:
-        try:
-            found = admin.describe_consumer_groups([group], request_timeout=ANSWER_S)
-            return len(found[group].result(ANSWER_S).members)
-        except KafkaException as exc:
-            if exc.args[0].code() == KafkaError.GROUP_ID_NOT_FOUND:
-                return 0
-            raise
-
-    return int(ask(question, settings.broker))
+    return int(ask(lambda: members(admin, [group], ANSWER_S), settings.broker)[group])
 
 
 def rebuilt(log: LogReader, codec: Codec, agent: Agent[Any], *, reset: bool, only: str | None = None,
@@ -109,9 +102,7 @@ def rebuilt(log: LogReader, codec: Codec, agent: Agent[Any], *, reset: bool, onl
     io = AGENTS[agent.name]
     versions = _versions(log, codec, agent.name)
     for partition in log.partitions(io.changelog):
-        held: Held[str] = Held()
-        for r in log.read(io.changelog, partitions=[partition]):
-            held.take(codec, r.place, r.key or b"", r.value, r.headers)
+        held, blobs = stored(log, codec, agent, partition)
         if not held.keys and not held.refused:
             continue
         head = max((h for h in held.heads.values()), key=lambda h: h.input_offset, default=None)
@@ -121,10 +112,6 @@ def rebuilt(log: LogReader, codec: Codec, agent: Agent[Any], *, reset: bool, onl
                                         f"{io.changelog} and run `quantum topics apply`; workers fold all again, and "
                                         f"publish it again under the same ids")
         fold = PartitionFold(agent, partition, codec, identity_of(agent))
-        blobs = Blobs(agent.name) if agent.heavy else None
-        if blobs is not None:
-            for r in log.read(BLOBS, partitions=[partition]):
-                blobs.take(r.key, r.value)
         records = _begun_anew(fold, held, blobs, only) if reset else _folded(log, fold, partition, head.input_offset)
         sources = set(fold.fences)
         fitted = fit(log, fold, ids) if ids is not None else []
@@ -179,15 +166,10 @@ def _numbered(fold: PartitionFold, versions: Mapping[str, int]) -> None:
 
 def _versions(log: LogReader, codec: Codec, agent: str) -> dict[str, int]:
     """Newest version of each policy of the agent on the ledger, by scope."""
-    found: dict[str, int] = {}
-    for r in log.read("policy.ledger") if "policy.ledger" in AGENTS[agent].writes else ():
-        try:
-            event = codec.decode("policy.ledger", r.value)
-        except Refused:
-            continue
-        if isinstance(event, PolicyRecord) and event.agent == agent:
-            found[event.scope] = max(found.get(event.scope, 0), event.version)
-    return found
+    if LEDGER not in AGENTS[agent].writes:
+        return {}
+    found = (newest(versions).policy for versions in read_ledger(log.read(LEDGER), codec).versions.values())
+    return {policy.scope: policy.version for policy in found if policy.agent == agent}
 
 
 def write(settings: Settings, made: Rebuilt, why: str) -> None:

@@ -78,7 +78,7 @@ def restore(
     ends = watermarks(client, inputs, stop)
     if stop():
         return {}
-    return {tp: _one(new, tp, held[tp.partition], blobs.get(tp.partition), ends[tp]) for tp in inputs}
+    return {tp: chosen(new, tp, held[tp.partition], blobs.get(tp.partition), ends[tp]) for tp in inputs}
 
 
 def _place(topic: str, partition: int, offset: int) -> str:
@@ -94,7 +94,7 @@ def _blobs(client: Mapping[str, str | int], new: Callable[[int], PartitionFold],
     return found
 
 
-def _one(new: Callable[[int], PartitionFold], tp: TP, held: Held[Any], blobs: Blobs | None,
+def chosen(new: Callable[[int], PartitionFold], tp: TP, held: Held[Any], blobs: Blobs | None,
          ends: tuple[int, int]) -> Restored:
     """The fold of a partition: from the newest snapshot that is whole, else from the beginning of its input."""
     low, high = ends

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
 
 from agents.contract import Agent
+from schemas.catalogue import AGENTS
 from schemas.codec import Codec
 from schemas.refused import Refused
 from streams.blobs import TOPIC as BLOBS
@@ -68,17 +69,20 @@ class StoredStarts:
 
     def _read(self, partition: int) -> tuple[Held[str], Blobs | None]:
         if partition not in self._held:
-            changelog = PartitionFold(self._agent, partition, self._codec).io.changelog
-            held: Held[str] = Held()
-            for r in self._records(changelog, partition):
-                held.take(self._codec, r.place, r.key or b"", r.value, r.headers)
-            blobs = Blobs(self._agent.name) if self._agent.heavy else None
-            if blobs is not None:
-                for r in self._records(BLOBS, partition):
-                    blobs.take(r.key, r.value)
-            self._held[partition] = held, blobs
+            self._held[partition] = stored(self._log, self._codec, self._agent, partition)
         return self._held[partition]
 
-    def _records(self, topic: str, partition: int) -> Iterator[Record]:
-        there = self._log.topics().get(topic, ())
-        return self._log.read(topic, start={partition: 0}) if partition in there else iter(())
+
+def stored(log: Reads, codec: Codec, agent: Agent[Any], partition: int) -> tuple[Held[str], Blobs | None]:
+    """What the changelog holds of a partition, and the blobs where the agent keeps heavy state."""
+    held, blobs = Held[str](), Blobs(agent.name) if agent.heavy else None
+    for r in _records(log, AGENTS[agent.name].changelog, partition):
+        held.take(codec, r.place, r.key or b"", r.value, r.headers)
+    if blobs is not None:
+        for r in _records(log, BLOBS, partition):
+            blobs.take(r.key, r.value)
+    return held, blobs
+
+
+def _records(log: Reads, topic: str, partition: int) -> Iterator[Record]:
+    return log.read(topic, start={partition: 0}) if partition in log.topics().get(topic, ()) else iter(())

@@ -33,8 +33,8 @@ MAY: dict[str, tuple[str, ...]] = {
     ),
     "streams.verify": (
         "schemas", "agents.contract", "streams.verify", "streams.fold", "streams.held", "streams.keeping",
-        "streams.blobs", "streams.records", "streams.identity", "streams.log", "streams.commits", "streams.driver",
-        "streams.settings", "streams.unresolved",
+        "streams.blobs", "streams.states", "streams.records", "streams.identity", "streams.log", "streams.commits",
+        "streams.driver", "streams.settings", "streams.unresolved",
     ),
     # What makes the controls and measured them, and the mathematics of looking often.
     "streams.verify.controls": (

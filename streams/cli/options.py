@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import getpass
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,10 @@ from streams.settings import Settings, SettingsError
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+actor_option = click.option("--actor", metavar="NAME", callback=lambda _, __, name: name or getpass.getuser(),
+                            help="Who commands. Default: your login name.")
+agent_config_option = click.option("--agent-config", metavar="AGENT=JSON", multiple=True,
+                                   help="Configuration of the agent, as the worker has it.")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON on standard output.")
 
 _SETTINGS = (

@@ -5,7 +5,6 @@ The commands here write to `policy.commands` and nothing else; versions are the 
 
 from __future__ import annotations
 
-import getpass
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -16,7 +15,7 @@ from schemas.events import Command
 from streams import commanding
 from streams.cli.agents import configured
 from streams.cli.exits import Exit
-from streams.cli.options import json_option, print_json, settings_options
+from streams.cli.options import actor_option, agent_config_option, json_option, print_json, settings_options
 from streams.cli.reading import find_topic, reading
 from streams.commanding import COMMANDS, LEDGER, CannotCommand, Plan, Version
 from streams.log import LogReader
@@ -48,7 +47,7 @@ With --json, one object of the schema quantum.command/1:
 def _common(function: F) -> F:
     for option in reversed((
         click.option("--reason", required=True, metavar="TEXT", help="Why; it stands on the log for ever."),
-        click.option("--actor", metavar="NAME", help="Who commands. Default: your login name."),
+        actor_option,
         click.option("--dry-run", is_flag=True, help="Say what would be written and what it would do; write nothing."),
         json_option, settings_options,
     )):
@@ -60,8 +59,7 @@ def _of_a_policy(function: F) -> F:
     for option in reversed((
         click.option("--wait", "wait_s", type=click.FloatRange(min=0), default=WAIT_S, show_default=True,
                      metavar="SECONDS", help="Wait for the version that answers; 0: don't."),
-        click.option("--agent-config", metavar="AGENT=JSON", multiple=True,
-                     help="Configuration of the agent, as the worker has it."),
+        agent_config_option,
     )):
         function = option(function)
     return _common(function)
@@ -128,7 +126,7 @@ def register(group: click.Group) -> None:
 
 
 # ---------------------------------------------------------------------- what they do
-def _policy(settings: Settings, kind: Command, policy_id: str, *, reason: str, actor: str | None, dry_run: bool,
+def _policy(settings: Settings, kind: Command, policy_id: str, *, reason: str, actor: str, dry_run: bool,
             as_json: bool, wait_s: float, agent_config: tuple[str, ...], version: int | None = None,
             freeze: bool = False) -> None:
     name, slash, scope = policy_id.partition("/")
@@ -139,7 +137,7 @@ def _policy(settings: Settings, kind: Command, policy_id: str, *, reason: str, a
     with reading(settings) as log:
         _topics_of(log, settings, COMMANDS, LEDGER)
         try:
-            plan = commanding.planned(log, codec, agent, kind, policy_id, actor=actor or getpass.getuser(),
+            plan = commanding.planned(log, codec, agent, kind, policy_id, actor=actor,
                                       reason=reason, version=version, freeze=freeze)
         except CannotCommand as exc:
             raise click.ClickException(str(exc)) from exc
@@ -161,13 +159,13 @@ def _policy(settings: Settings, kind: Command, policy_id: str, *, reason: str, a
         raise click.exceptions.Exit(code)
 
 
-def _halt(settings: Settings, kind: Command, symbol: str | None, *, reason: str, actor: str | None, dry_run: bool,
+def _halt(settings: Settings, kind: Command, symbol: str | None, *, reason: str, actor: str, dry_run: bool,
           as_json: bool) -> None:
     codec = Codec()
     with reading(settings) as log:
         _topics_of(log, settings, COMMANDS)
         try:
-            plan = commanding.planned_halt(log, codec, kind, symbol, actor=actor or getpass.getuser(), reason=reason)
+            plan = commanding.planned_halt(log, codec, kind, symbol, actor=actor, reason=reason)
         except CannotCommand as exc:
             raise click.ClickException(str(exc)) from exc
         if dry_run:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -12,10 +11,17 @@ from schemas.catalogue import AGENTS, built_agents
 from schemas.codec import Codec
 from streams.cli.agents import configured
 from streams.cli.exits import Exit
-from streams.cli.options import data_console, json_option, print_json, settings_options
+from streams.cli.options import (
+    actor_option,
+    agent_config_option,
+    data_console,
+    json_option,
+    print_json,
+    settings_options,
+)
 from streams.cli.reading import find_topic, reading
 from streams.fitting import recommit, topic_ids
-from streams.rebuilding import CannotRebuild, Rebuilt, members, rebuilt, write
+from streams.rebuilding import CannotRebuild, Rebuilt, rebuilt, running, write
 from streams.settings import Settings
 
 SCHEMA = "quantum.rebuild/1"
@@ -43,10 +49,9 @@ def _common(function: F) -> F:
     for option in reversed((
         click.argument("agent", type=click.Choice([a.name for a in built_agents()])),
         click.option("--reason", metavar="TEXT", help="Why; it stands with the state. Needed unless --dry-run."),
-        click.option("--actor", metavar="NAME", help="Who commands. Default: your login name."),
+        actor_option,
         click.option("--dry-run", is_flag=True, help="Say what would come out; write nothing. Workers may run."),
-        click.option("--agent-config", metavar="AGENT=JSON", multiple=True,
-                     help="Configuration of the agent, as the worker has it."),
+        agent_config_option,
         json_option, settings_options,
     )):
         function = option(function)
@@ -76,17 +81,17 @@ def reset(settings: Settings, scope: str | None, **rest: Any) -> None:
     _run(settings, "reset", scope, **rest)
 
 
-def _run(settings: Settings, action: str, scope: str | None, *, agent: str, reason: str | None, actor: str | None,
+def _run(settings: Settings, action: str, scope: str | None, *, agent: str, reason: str | None, actor: str,
          dry_run: bool, agent_config: tuple[str, ...], as_json: bool) -> None:
     if reason is None and not dry_run:
         raise click.UsageError("--reason is needed: it stands with the state")
-    why = f"quantum {action} by {actor or getpass.getuser()}: {reason}"
+    why = f"quantum {action} by {actor}: {reason}"
     made = configured(settings, agent_config, [agent])[agent]
     with reading(settings) as log:
         find_topic(log, settings, AGENTS[agent].changelog)
-        running = 0 if dry_run else members(settings, agent)
-        if running:
-            raise click.ClickException(f"RUNNING: {running} members of {settings.group(agent)} run {agent}; stop the "
+        there = 0 if dry_run else running(settings, agent)
+        if there:
+            raise click.ClickException(f"RUNNING: {there} members of {settings.group(agent)} run {agent}; stop the "
                                        f"workers first (one that was killed leaves the group after its time-out)")
         ids = topic_ids(settings, agent) if action == "reset" and scope is None else None
         try:

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from schemas import catalogue
@@ -20,7 +19,7 @@ from schemas.catalogue import AgentIO
 from schemas.codec import Codec
 from schemas.events import PartitionHead, PolicyRecord
 from schemas.refused import Refused
-from streams.commits import Commits
+from streams.commits import Commits, members
 from streams.ends import offsets
 from streams.inspecting.shown import DLQ, decoded
 from streams.log import LogReader, Record, Start, ask
@@ -354,22 +353,8 @@ class Watcher:
 
     def _members(self, agents: list[str]) -> dict[str, int]:
         groups = {self._settings.group(a): a for a in agents}
-
-        def question() -> dict[str, int]:
-            answers = self._admin.describe_consumer_groups(list(groups), request_timeout=TIMEOUT_S)
-            return {groups[g]: _unless_unknown(f, lambda found: len(found.members), 0) for g, f in answers.items()}
-
-        return dict(ask(question, self._settings.broker))
-
-
-def _unless_unknown(future: Any, value: Callable[[Any], Any], unknown: Any) -> Any:
-    """Value of an answer about a group; `unknown` where the broker never heard of the group."""
-    try:
-        return value(future.result(TIMEOUT_S))
-    except KafkaException as exc:
-        if exc.args[0].code() == KafkaError.GROUP_ID_NOT_FOUND:
-            return unknown
-        raise
+        found = ask(lambda: members(self._admin, list(groups), TIMEOUT_S), self._settings.broker)
+        return {groups[group]: n for group, n in found.items()}
 
 
 def _moved(topic: str, before: dict[Place, int], now: dict[Place, int]) -> int:

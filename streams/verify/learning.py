@@ -19,8 +19,8 @@ from schemas.catalogue import AgentIO
 from schemas.events import Experience, PolicyRecord
 from streams.fold import PartitionFold
 from streams.identity import Identity
-from streams.keeping import hash_of_row
 from streams.records import Incoming
+from streams.states import hash_of
 from streams.verify import shown
 from streams.verify.cells import Cell, cell
 from streams.verify.commanded import Update, contradiction
@@ -100,7 +100,7 @@ def _unfounded(evidence: Evidence, io: AgentIO, earlier: list[Update]) -> Cell |
         for row in root.scopes:
             u = named.get((row.scope, row.input_offset))
             p = None if u is None else u.policy.provenance
-            if u is not None and p is not None and p.state_hash != hash_of_row(row):
+            if u is not None and p is not None and p.state_hash != hash_of(row.scope, row.state):
                 return cell("FAIL", f"the epoch began with another state of {row.scope} than {u.policy.policy_id} "
                                     f"version {u.policy.version}, the last before it, names", u.record,
                             evidence.now_ms)

@@ -18,7 +18,7 @@ from agents.q_learning.state import FirstState, QLearningState
 from agents.q_learning.table import KEYS
 from schemas.codec import Codec
 from schemas.events import STRATEGY_SYMBOLS, Command, Event, PolicyCommand, PolicyRecord, QUpdated, ScopeState
-from streams.commanded import decoded, hash_of
+from streams.states import decoded, hash_of
 from tests.agents.test_q_learning import experience, fold, forced, warm
 
 RECORDED = Path(__file__).with_name("recorded") / "q_learning-1.avro"

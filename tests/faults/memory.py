@@ -20,7 +20,7 @@ from streams.lane import FoldLane
 from streams.log import Record
 from streams.records import Headers, encode_event
 from streams.relay import Relay
-from streams.restore import _one
+from streams.restore import chosen
 from streams.stats import AgentStats
 from streams.transport.commit import Committer
 from streams.transport.murmur2 import partition_of
@@ -85,7 +85,7 @@ def restored(log: MemoryLog, agent: Agent[Any], partition: int) -> PartitionFold
     for record in log.written[io.changelog][partition]:
         held.take(CODEC, f"{io.changelog}-{partition}@{record.offset}", record.key or b"", record.value, record.headers)
     tp = TP(io.input_topic, partition)
-    return _one(lambda p: PartitionFold(agent, p, CODEC), tp, held, None, (0, 1 << 60)).fold
+    return chosen(lambda p: PartitionFold(agent, p, CODEC), tp, held, None, (0, 1 << 60)).fold
 
 
 async def folded(log: MemoryLog, agent: Agent[Any], partition: int, *, holds: Callable[[Any], bool] = lambda row: False,

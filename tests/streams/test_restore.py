@@ -26,7 +26,7 @@ from streams.fold import Damaged, OtherFormat, PartitionFold
 from streams.held import Held, seal, wiped
 from streams.identity import Identity
 from streams.records import HEAD_KEY, Headers, Incoming
-from streams.restore import InputLost, Restored, _one
+from streams.restore import InputLost, Restored, chosen
 
 CODEC = Codec()
 OLD = Identity(config_hash="c", code_hash="old", feature_schema_hash="s", platform="p")
@@ -133,7 +133,7 @@ def maker(agent: type[Agent[Any]] = Learner, identity: Identity | None = OLD) ->
 
 
 def restored(log: Changelog, make: Make, end: int, low: int = 0) -> Restored:
-    found = _one(lambda _: make(), TP("q_learning.inbox", 0), log.held(), log.read_blobs(make().agent), (low, end))
+    found = chosen(lambda _: make(), TP("q_learning.inbox", 0), log.held(), log.read_blobs(make().agent), (low, end))
     log.rows += [Row(key, None, wiped("test")) for key in found.wipe]
     return found
 
