@@ -14,10 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import confluent_kafka as ck
+from confluent_kafka.admin import AdminClient
 from faust.types import TP
 
 from schemas.codec import Codec
 from schemas.events import Event
+from streams import topics
 from streams.commits import Commits
 from streams.fold import PartitionFold
 from streams.log import LogReader, Record
@@ -160,3 +162,18 @@ class WorkerProcess:
     def pause(self, paused: bool) -> None:
         """SIGSTOP or SIGCONT."""
         self._process.send_signal(signal.SIGSTOP if paused else signal.SIGCONT)
+
+
+async def deleted(settings: Settings, *names: str) -> None:
+    """Delete topics, and wait until the broker has done it."""
+    client = AdminClient(dict(settings.client()))  # held until its futures have resolved
+    wire = [settings.topic(name) for name in names]
+    for future in client.delete_topics(wire).values():
+        await asyncio.to_thread(future.result)
+    await until(lambda: not set(wire) & set(topics.connect(settings)[1]), "the deletion")
+
+
+async def made_anew(settings: Settings, *names: str) -> None:
+    """Delete topics and make them again under their names."""
+    await deleted(settings, *names)
+    await asyncio.to_thread(topics.apply, settings, names)

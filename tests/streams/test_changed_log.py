@@ -27,8 +27,10 @@ from tests.streams.hosting import (
     WorkerProcess,
     count,
     counts,
+    deleted,
     expected,
     in_loop,
+    made_anew,
     produce,
     read,
     until,
@@ -77,20 +79,6 @@ async def _down(settings: Settings, worker: Worker) -> str:
     assert alert.writer == f"host:{worker.hosts[0].agent.name}"
     assert alert.reason[:200] == reason[:200]
     return reason
-
-
-async def _deleted(settings: Settings, *names: str) -> None:
-    client = AdminClient(dict(settings.client()))  # held until its futures have resolved
-    wire = [settings.topic(name) for name in names]
-    for future in client.delete_topics(wire).values():
-        await asyncio.to_thread(future.result)
-    await until(lambda: not set(wire) & set(topics.connect(settings)[1]), "the deletion")
-
-
-async def _anew(settings: Settings, *names: str) -> None:
-    """Delete topics and make them again under their names."""
-    await _deleted(settings, *names)
-    await asyncio.to_thread(topics.apply, settings, names)
 
 
 async def _drop_below(settings: Settings, topic: str, keep: int) -> None:
@@ -149,10 +137,10 @@ async def test_retention_overtakes_a_worker_that_is_behind(prefix: Settings, mon
 @pytest.mark.parametrize("grown", [10, 900], ids=["shorter", "grown past the offset"])
 @pytest.mark.topics(*FEATURES, ALERTS)
 @in_loop
-async def test_a_source_topic_made_anew(prefix: Settings, grown: int) -> None:
+async def test_a_source_topic_mademade_anew(prefix: Settings, grown: int) -> None:
     produce(prefix, "market.candles", _candles(300))
     await _worked(prefix, CountingFeatures(), 300)
-    await _anew(prefix, "market.candles")
+    await made_anew(prefix, "market.candles")
     produce(prefix, "market.candles", _candles(grown))
     reason = await _reason(prefix, CountingFeatures())
     assert "another topic than the one that features has copied" in reason
@@ -163,10 +151,10 @@ async def test_a_source_topic_made_anew(prefix: Settings, grown: int) -> None:
 @pytest.mark.parametrize("grown", [0, 900], ids=["empty", "grown past the offset"])
 @pytest.mark.topics(*LEARNER, ALERTS)
 @in_loop
-async def test_a_direct_input_made_anew(prefix: Settings, grown: int) -> None:
+async def test_a_direct_input_mademade_anew(prefix: Settings, grown: int) -> None:
     produce(prefix, "learning.experience", _experiences(300))
     await _worked(prefix, CountingLearner(), 300)
-    await _anew(prefix, "learning.experience")
+    await made_anew(prefix, "learning.experience")
     produce(prefix, "learning.experience", _experiences(grown))
     reason = await _reason(prefix, CountingLearner())
     assert "made anew" in reason
@@ -176,10 +164,10 @@ async def test_a_direct_input_made_anew(prefix: Settings, grown: int) -> None:
 
 @pytest.mark.topics(*FEATURES, ALERTS)
 @in_loop
-async def test_an_inbox_made_anew(prefix: Settings) -> None:
+async def test_an_inbox_mademade_anew(prefix: Settings) -> None:
     produce(prefix, "market.candles", _candles(300))
     await _worked(prefix, CountingFeatures(), 300)
-    await _anew(prefix, "features.inbox")
+    await made_anew(prefix, "features.inbox")
     assert "made anew" in await _reason(prefix, CountingFeatures())
 
 
@@ -190,7 +178,7 @@ async def test_a_topic_made_anew_under_a_running_worker(prefix: Settings, name: 
     produce(prefix, "learning.experience", _experiences(300))
     async with run_agents(prefix, {"q_learning": CountingLearner()}) as worker:
         await until(lambda: count(prefix, "learning.drift.detected") >= 300, "outputs")
-        await _anew(prefix, name)
+        await made_anew(prefix, name)
         reason = await _down(prefix, worker)
     assert f"{prefix.topic(name)}" in reason
     assert "made anew" in reason or "not on the broker" in reason, reason
@@ -201,7 +189,7 @@ async def test_a_topic_made_anew_under_a_running_worker(prefix: Settings, name: 
 async def test_a_changelog_that_is_gone_is_folded_again_and_said(prefix: Settings) -> None:
     produce(prefix, "learning.experience", _experiences(300))
     await _worked(prefix, CountingLearner(), 300)
-    await _anew(prefix, "q_learning.changelog")
+    await made_anew(prefix, "q_learning.changelog")
     async with run_agents(prefix, {"q_learning": CountingLearner()}):
         await until(lambda: count(prefix, "learning.drift.detected") >= 600, "the repeats")
         await until(lambda: [a.status for a in _alerts(prefix)].count("HEALTHY") == 4, "the alerts to be over")
@@ -217,7 +205,7 @@ async def test_a_changelog_that_is_gone_is_folded_again_and_said(prefix: Setting
 async def test_a_changelog_that_is_gone_with_the_inputs_beginning_is_the_end(prefix: Settings) -> None:
     produce(prefix, "learning.experience", _experiences(300))
     await _worked(prefix, CountingLearner(), 300)
-    await _anew(prefix, "q_learning.changelog")
+    await made_anew(prefix, "q_learning.changelog")
     await _drop_below(prefix, "learning.experience", 5)
     reason = await _reason(prefix, CountingLearner())
     assert "cannot be folded again" in reason
@@ -245,7 +233,7 @@ async def test_a_topic_that_is_deleted_under_a_running_worker(prefix: Settings, 
     produce(prefix, "market.candles", _candles(50))
     async with run_agents(prefix, {"features": CountingFeatures()}) as worker:
         await until(lambda: count(prefix, OUT["features"]) >= 50, "outputs")
-        await _deleted(prefix, name)
+        await deleted(prefix, name)
         reason = await _down(prefix, worker)
     assert f"{prefix.topic(name)} is not on the broker" in reason
     assert "quantum topics apply" in reason

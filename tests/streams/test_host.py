@@ -27,6 +27,7 @@ from tests.streams.hosting import (
     firsts,
     folds,
     in_loop,
+    made_anew,
     produce,
     read,
     send,
@@ -301,17 +302,10 @@ async def test_a_slow_step_is_named(prefix: Settings, caplog: pytest.LogCaptureF
 @pytest.mark.topics(*LEARNER)
 @in_loop
 async def test_a_state_ahead_of_the_log_is_explained(prefix: Settings) -> None:
-    from streams import topics
-
     produce(prefix, "learning.experience", _experiences(50))
     async with run_agents(prefix, {"q_learning": CountingLearner()}):
         await until(lambda: count(prefix, "learning.drift.detected") >= 50, "outputs")
-    client, _ = topics.connect(prefix)
-    name = prefix.topic("learning.experience")
-    for future in client.delete_topics([name]).values():
-        future.result()
-    await until(lambda: name not in topics.connect(prefix)[1], "the deletion")
-    topics.apply(prefix, only=LEARNER)
+    await made_anew(prefix, "learning.experience")
     async with run_agents(prefix, {"q_learning": CountingLearner()}) as worker:
         async with asyncio.timeout(60):
             await worker.wait_failed()

@@ -11,12 +11,11 @@ from click.testing import CliRunner
 
 from agents.q_learning import QLearningAgent
 from schemas.events import STRATEGY_SYMBOLS, Experience, PolicyRecord
-from streams import topics
 from streams.cli.main import cli
 from streams.held import wiped
 from streams.settings import Settings
 from streams.worker import run_agents
-from tests.streams.hosting import CODEC, count, folds, in_loop, produce, read, send, until
+from tests.streams.hosting import CODEC, count, folds, in_loop, made_anew, produce, read, send, until
 
 TOPICS = ("learning.experience", "learning.experience.dlq", "policy.commands", "policy.commands.dlq",
           "q_learning.inbox", "q_learning.changelog", "rl.q_learning.updated", "learning.drift.detected",
@@ -109,12 +108,7 @@ async def test_an_agent_that_is_reset_goes_on_with_a_source_that_was_made_anew(p
     produce(prefix, "learning.experience", experiences(40))
     async with run_agents(prefix, {"q_learning": QLearningAgent()}):
         await until(lambda: count(prefix, "rl.q_learning.updated") >= 2 * (40 - WARM), "updates")
-    client, _ = topics.connect(prefix)
-    name = prefix.topic("learning.experience")
-    for future in client.delete_topics([name]).values():
-        future.result()
-    await until(lambda: name not in topics.connect(prefix)[1], "the deletion")
-    topics.apply(prefix, only=TOPICS)
+    await made_anew(prefix, "learning.experience")
     async with run_agents(prefix, {"q_learning": QLearningAgent()}) as worker:
         async with asyncio.timeout(60):
             await worker.wait_failed()
