@@ -159,7 +159,7 @@ AGENTS: Mapping[str, AgentIO] = {
             ("execution.trade.closed", "decision.outcome", "policy.applied", "execution.equity.marked")),
         _io("experience",
             {"execution.trade.closed": "by_scope", "decision.outcome": "by_scope",
-             "rl.meta.strategy_selected": "by_scope", "system.clock": "broadcast"},
+             "rl.meta.strategy_selected": "by_scope"},
             ("learning.experience", "learning.orphan")),
         _io("q_learning", {"policy.commands": "broadcast", "learning.experience": "by_scope"},
             ("rl.q_learning.updated", "learning.drift.detected", "policy.ledger")),

@@ -1,12 +1,14 @@
 """The agent: what joins, what ends, what expires.
 
-Timers fire on ticks and on the executor's own events (trades, outcomes), not on decisions: decisions may be read far
-ahead of the trades that belong to them, and that must not make those late. What is due at a moment fires before the
-event of that moment is taken.
+Topics are read side by side, one perhaps far ahead of another, and the executor may be far behind the market. So what
+waits for a record times out by the topic on which that record would have come, and by nothing else: a decision by the
+outcomes of its book, one whose trade is promised by the trades of its book, a trade or outcome without its decision by
+the symbol's decisions. What is due at a moment fires before the event of that moment is taken.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import ClassVar
 
 from msgspec.structs import replace
@@ -17,6 +19,7 @@ from agents.experience.memory import (
     ExperienceConfig,
     ExperienceState,
     Open,
+    SecondState,
     Seen,
     WaitingOutcome,
     WaitingTrade,
@@ -24,6 +27,7 @@ from agents.experience.memory import (
     find_ended,
     find_seen,
     forget,
+    from_second,
     next_deadline,
 )
 from agents.experience.records import (
@@ -38,7 +42,9 @@ from agents.experience.records import (
 from schemas.events import Decision, DecisionOutcome, Event, OrphanReason, Tick, TradeClosed
 
 Step = tuple[ExperienceState, tuple[Output, ...]]
+Waiting = Open | WaitingTrade | WaitingOutcome
 LATE_OUTCOME = "outcome:"
+PAPER = "paper:"
 
 
 class ExperienceAgent(Agent[ExperienceState]):
@@ -47,7 +53,8 @@ class ExperienceAgent(Agent[ExperienceState]):
     name: ClassVar[str] = "experience"
     state_type: type[ExperienceState] = ExperienceState
     config_type: ClassVar[type[Config]] = ExperienceConfig
-    format_version: ClassVar[int] = 2  # 2: own_clock
+    format_version: ClassVar[int] = 3  # 2: own_clock, 3: without
+    former = {2: (SecondState, from_second)}  # noqa: RUF012
     config: ExperienceConfig
 
     def __init__(self, config: Config | None = None) -> None:
@@ -60,33 +67,30 @@ class ExperienceAgent(Agent[ExperienceState]):
 
     def step(self, state: ExperienceState, event: Event) -> Step:
         """Fold one event."""
-        if isinstance(event, Tick):
-            return _tick(state, event)
         if isinstance(event, Decision):
-            return self._settled(state, self._decision(state, event), state.now_ms)
-        if isinstance(event, TradeClosed | DecisionOutcome):
-            fresh, out = (state, ()) if event.ts_ms <= state.deadline_ms else _expire(state, event.ts_ms)
-            if isinstance(event, TradeClosed):
-                after, more = self._trade(fresh, event)
-            else:
-                after, more = self._outcome(fresh, event)
-            return self._settled(state, (after, (*out, *more)), event.ts_ms)
+            state, out = _expire(state, event.ts_ms, lambda item: not isinstance(item, Open))
+            return self._settled(state, out, self._decision(state, event), state.now_ms)
+        if isinstance(event, DecisionOutcome):
+            state, out = _expire(state, event.ts_ms, lambda item: _awaits_outcome(state, item, event))
+            return self._settled(state, out, self._outcome(state, event), event.ts_ms)
+        if isinstance(event, TradeClosed):
+            state, out = _expire(state, event.ts_ms, lambda item: _awaits_trade(state, item, event))
+            now_ms = event.ts_ms if _tells_all(event) else state.now_ms
+            return self._settled(state, out, self._trade(state, event), now_ms)
+        if isinstance(event, Tick):  # old inboxes hold them
+            return state, ()
         raise Refused("UNEXPECTED", f"experience does not take {event.SCHEMA_NAME}")
 
-    def sticky_key(self, event: Event) -> str | None:
-        """A symbol's own tick is kept: a scope born later must know that the clock of all is not its."""
-        return f"clock/{event.symbol}" if isinstance(event, Tick) and event.symbol is not None else None
-
-    def _settled(self, before: ExperienceState, step: Step, ts_ms: int) -> Step:
+    def _settled(self, before: ExperienceState, out: tuple[Output, ...], step: Step, ts_ms: int) -> Step:
         """Bring event time, the earliest deadline and the memory up to date, where anything changed."""
         state, outputs = step
         if state is before:
-            return step
+            return state, (*out, *outputs)
         state = replace(
             state, now_ms=max(state.now_ms, ts_ms),
             deadline_ms=next_deadline(state.open, state.trades, state.outcomes),
         )
-        return forget(self.config, state), outputs
+        return forget(self.config, state), (*out, *outputs)
 
     # ------------------------------------------------------------------ what comes in
     def _decision(self, state: ExperienceState, decision: Decision) -> Step:
@@ -202,13 +206,27 @@ class ExperienceAgent(Agent[ExperienceState]):
         return ts_ms + self._grace_bars * (state.interval_ms or self.config.default_interval_ms)
 
 
-def _tick(state: ExperienceState, tick: Tick) -> Step:
-    """A symbol that once had a tick of its own hears no others any more."""
-    if tick.symbol is None and state.own_clock:
-        return state, ()
-    if tick.symbol is not None and not state.own_clock:
-        state = replace(state, own_clock=True)
-    return (state, ()) if tick.ts_ms <= state.deadline_ms else _expire(state, tick.ts_ms)
+def _promised(state: ExperienceState, held: Open) -> bool:
+    """Whether an outcome has said that a trade will come."""
+    return any(w.outcome.decision_id == held.decision.decision_id for w in state.outcomes)
+
+
+def _tells_all(trade: TradeClosed) -> bool:
+    """Whether its executor may tell its trades and nothing else; paper execution tells every outcome."""
+    return not trade.execution.startswith(PAPER)
+
+
+def _awaits_outcome(state: ExperienceState, item: Waiting, passing: DecisionOutcome) -> bool:
+    """Whether an outcome that passes on its topic shows that another one will not come."""
+    return (isinstance(item, Open) and item.decision.book_id == passing.book_id
+            and item.decision.decision_id != passing.decision_id and not _promised(state, item))
+
+
+def _awaits_trade(state: ExperienceState, item: Waiting, passing: TradeClosed) -> bool:
+    """Whether a trade that passes on its topic shows that another one will not come."""
+    return (isinstance(item, Open) and item.decision.book_id == passing.book_id
+            and item.decision.decision_id != passing.decision_id
+            and (_tells_all(passing) or _promised(state, item)))
 
 
 def _find_open(state: ExperienceState, decision_id: str) -> Open | None:
@@ -249,29 +267,35 @@ def _late_outcome(state: ExperienceState, outcome: DecisionOutcome, ended: Ended
     return _see(state, seen_id, outcome.ts_ms, digest), (orphan_of_outcome(outcome, "LATE", outcome.ts_ms),)
 
 
-def _expire(state: ExperienceState, now_ms: int) -> Step:
-    """End and let go what has waited past its deadline, the earliest first; its event time is the deadline."""
-    due: list[tuple[int, int, str, Open | WaitingTrade | WaitingOutcome]] = []
-    for held in state.open:
-        if held.deadline_ms < now_ms:
-            due.append((held.deadline_ms, 0, held.decision.decision_id, held))
-    for trade in state.trades:
-        if trade.deadline_ms < now_ms:
-            due.append((trade.deadline_ms, 1, trade.trade.trade_id, trade))
-    for outcome in state.outcomes:
-        if outcome.deadline_ms < now_ms:
-            due.append((outcome.deadline_ms, 2, outcome.outcome.decision_id, outcome))
+def _expire(state: ExperienceState, now_ms: int, awaits: Callable[[Waiting], bool]) -> Step:
+    """End and let go what has waited past its deadline for the topic that came to `now_ms`, the earliest first.
+
+    The event time of what is written is the deadline.
+    """
+    if now_ms <= state.deadline_ms:
+        return state, ()
+    named = {o.decision.decision_id for o in state.open}
+    due: list[tuple[int, int, str, Waiting]] = [
+        *((o.deadline_ms, 0, o.decision.decision_id, o) for o in state.open),
+        *((t.deadline_ms, 1, t.trade.trade_id, t) for t in state.trades),
+        *((w.deadline_ms, 2, w.outcome.decision_id, w) for w in state.outcomes if w.outcome.decision_id not in named),
+    ]
+    due = [d for d in due if d[0] < now_ms and awaits(d[3])]
+    if not due:
+        return state, ()
     out: list[Output] = []
-    for deadline_ms, _, name, item in sorted(due, key=lambda d: d[:3]):
+    for deadline_ms, _, _, item in sorted(due, key=lambda d: d[:3]):
         if isinstance(item, Open):
-            promised = any(w.outcome.decision_id == name for w in state.outcomes)
+            reason = "trade_missing" if _promised(state, item) else "no_outcome"
             state = _end(state, item, deadline_ms, b"", "")
-            out.append(expired_experience(item.decision, "trade_missing" if promised else "no_outcome", deadline_ms))
+            out.append(expired_experience(item.decision, reason, deadline_ms))
         elif isinstance(item, WaitingTrade):
             state = replace(state, trades=tuple(w for w in state.trades if w is not item))
             state, more = _orphan_trade(state, item.trade, "UNKNOWN_DECISION", deadline_ms)
             out += more
-        elif item in state.outcomes:  # its decision may have expired with it, just before
+        else:
             state = replace(state, outcomes=tuple(w for w in state.outcomes if w is not item))
-            out.append(orphan_of_outcome(item.outcome, "UNKNOWN_DECISION", deadline_ms))
+            if item.outcome.status != "TRADED" or item.outcome.ts_ms > state.forgotten_end_ms:
+                out.append(orphan_of_outcome(item.outcome, "UNKNOWN_DECISION", deadline_ms))
+            # else its trade ended the decision so long ago that both are forgotten
     return replace(state, deadline_ms=next_deadline(state.open, state.trades, state.outcomes)), tuple(out)

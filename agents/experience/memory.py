@@ -18,8 +18,8 @@ class ExperienceConfig(Config, frozen=True, kw_only=True, forbid_unknown_fields=
 
     Attributes:
         horizon_bars: bars after which a decision has ended by the rules of execution.
-        grace_bars: further bars that its outcome may take to come; candles wait for decisions up to 96 bars, and
-            ingest may lead by 64.
+        grace_bars: further bars of the executor's own time that its outcome may take to come; candles wait for
+            decisions up to 96 bars.
         default_interval_ms: length of a bar for trades and outcomes that come before any decision of the symbol.
         memory_ms: how long ended decisions and trades are remembered, event time.
         memory_size: how many are remembered at most.
@@ -82,15 +82,16 @@ class ExperienceState(State, frozen=True, kw_only=True):
     """State of a symbol.
 
     `ended_ids` and `ended`, `seen_ids` and `seen` run in step, the newest last; ids stand apart so that looking one
-    up is one search through strings. `deadline_ms`: the earliest one of all that wait. `forgotten_ms`: decisions of
-    that time and earlier may have been forgotten. `own_clock`: ticks name this symbol, so those for all are not its.
+    up is one search through strings. `now_ms`: how far the executor's outcomes have come. `deadline_ms`: the earliest
+    one of all that wait. `forgotten_ms`: decisions of that time and earlier may have been forgotten;
+    `forgotten_end_ms`: and ends of that time and earlier.
     """
 
     interval_ms: int = 0
     now_ms: int = -1
     deadline_ms: int = NEVER_MS
     forgotten_ms: int = -1
-    own_clock: bool = False
+    forgotten_end_ms: int = -1
     open: tuple[Open, ...] = ()
     trades: tuple[WaitingTrade, ...] = ()
     outcomes: tuple[WaitingOutcome, ...] = ()
@@ -98,6 +99,33 @@ class ExperienceState(State, frozen=True, kw_only=True):
     ended: tuple[Ended, ...] = ()
     seen_ids: tuple[str, ...] = ()
     seen: tuple[Seen, ...] = ()
+
+
+class SecondState(State, frozen=True, kw_only=True):
+    """Format 2, which timed out by the clock."""
+
+    interval_ms: int
+    now_ms: int
+    deadline_ms: int
+    forgotten_ms: int
+    own_clock: bool
+    open: tuple[Open, ...]
+    trades: tuple[WaitingTrade, ...]
+    outcomes: tuple[WaitingOutcome, ...]
+    ended_ids: tuple[str, ...]
+    ended: tuple[Ended, ...]
+    seen_ids: tuple[str, ...]
+    seen: tuple[Seen, ...]
+
+
+def from_second(old: SecondState) -> ExperienceState:
+    """Format 3: no clock; what was forgotten had ended by `now_ms` less the memory, or was pushed out before it."""
+    return ExperienceState(
+        interval_ms=old.interval_ms, now_ms=old.now_ms, deadline_ms=old.deadline_ms, forgotten_ms=old.forgotten_ms,
+        forgotten_end_ms=old.ended[0].ended_ms if old.forgotten_ms >= 0 and old.ended else -1, open=old.open,
+        trades=old.trades, outcomes=old.outcomes, ended_ids=old.ended_ids, ended=old.ended, seen_ids=old.seen_ids,
+        seen=old.seen,
+    )
 
 
 def digest_of(event: Event) -> bytes:
@@ -136,4 +164,5 @@ def forget(config: ExperienceConfig, state: ExperienceState) -> ExperienceState:
     return msgspec.structs.replace(
         state, ended=state.ended[n:], ended_ids=state.ended_ids[n:], seen=state.seen[m:], seen_ids=state.seen_ids[m:],
         forgotten_ms=max([state.forgotten_ms, *(e.decided_ms for e in state.ended[:n])]),
+        forgotten_end_ms=max([state.forgotten_end_ms, *(e.ended_ms for e in state.ended[:n])]),
     )

@@ -143,8 +143,8 @@ def _for_trade(named: Named, taken: list[Hit]) -> tuple[str, list[Hit]]:
         return ("for the agent experience to take it; its decision has ended without it, so it will be LATE",
                 [taken[0], named.experiences[0]])
     if not named.decisions:
-        return (f"for its decision {trade.decision_id}, {_until(trade.ts_ms, _DEFAULT.default_interval_ms)}; "
-                f"then it is unattributed", taken[:1])
+        until = _until("the symbol's decisions", trade.ts_ms, _DEFAULT.default_interval_ms)
+        return f"for its decision {trade.decision_id}, {until}; then it is unattributed", taken[:1]
     return _for_joiner([taken[0], named.decisions[0]])
 
 
@@ -157,14 +157,15 @@ def _for_decision(named: Named, taken: list[Hit]) -> tuple[str, list[Hit]]:
     refused = named.letters_of(TRADES)
     if refused:
         return f"for its trade: one was refused ({refused[0][1].reason})", [taken[0], refused[0][0]]
-    until = _until(decision.ts_ms, decision.interval_ms)
     for hit in named.outcomes:
         o = hit.event
         assert isinstance(o, DecisionOutcome)
         if o.status == "TRADED" and not trades:
+            until = _until("the trades of its book", decision.ts_ms, decision.interval_ms)
             return f"for its trade {o.trade_id}, which its outcome promises, {until}", [taken[0], hit]
     if trades or named.outcomes:
         return _for_joiner([taken[0], *trades[:1], *named.outcomes[:1]])
+    until = _until("the outcomes of its book", decision.ts_ms, decision.interval_ms)
     return f"for its trade or outcome, {until}; then it ends NOT_EXECUTED (no_outcome)", taken[:1]
 
 
@@ -172,7 +173,7 @@ def _for_joiner(hits: list[Hit]) -> tuple[str, list[Hit]]:
     return "for the agent experience: all that it needs is on the log; see 'quantum status'", hits
 
 
-def _until(ts_ms: int, interval_ms: int) -> str:
+def _until(what: str, ts_ms: int, interval_ms: int) -> str:
     """Deadline by the agent's default configuration."""
     bars = _DEFAULT.horizon_bars + _DEFAULT.grace_bars
-    return f"until event time {iso(ts_ms + bars * interval_ms)} ({bars} bars)"
+    return f"until {what} have come to event time {iso(ts_ms + bars * interval_ms)} ({bars} bars)"

@@ -78,24 +78,6 @@ def run(events: Iterable[Event], config: ExperienceConfig | None = None) -> tupl
     return state, out
 
 
-# ---------------------------------------------------------------------- clocks
-def test_a_symbol_with_a_clock_of_its_own_hears_no_other() -> None:
-    own = msgspec.structs.replace(tick(0), symbol="S")
-    state, out = run([own, decision(0), tick(1e6)])
-    assert (len(state.open), out) == (1, [])
-    state, out = run([own, decision(0), msgspec.structs.replace(tick(1e6), symbol="S")])
-    assert [(e.status, e.reason) for e in out] == [("NOT_EXECUTED", "no_outcome")]
-    _, out = run([decision(0), tick(1e6)])
-    assert len(out) == 1, "one without is moved by the clock of all"
-
-
-def test_only_ticks_of_one_symbol_are_kept_for_those_born_later() -> None:
-    agent = ExperienceAgent()
-    own = msgspec.structs.replace(tick(0), symbol="S")
-    assert agent.sticky_key(own) == "clock/S"
-    assert agent.sticky_key(tick(0)) is None
-
-
 # ---------------------------------------------------------------------- how a decision ends
 @pytest.mark.parametrize("events", [
     (decision(0), trade(0)), (trade(0), decision(0)), (decision(0), traded(0), trade(0)),
@@ -134,45 +116,75 @@ def test_origin_follows_from_both() -> None:
 
 
 # ---------------------------------------------------------------------- time-outs
-def test_a_decision_without_outcome_times_out_at_its_deadline() -> None:
-    _, out = run([decision(0), tick(GRACE)])
+def test_a_decision_ends_when_the_outcomes_of_its_book_have_passed_it() -> None:
+    at = START + GRACE * HOUR
+    _, out = run([decision(0), outcome(96, ts_ms=at)])
     assert out == []
-    state, (e,) = run([decision(0), tick(GRACE + 0.5)])
-    assert (e.status, e.reason, e.learnable, e.ts_ms) == ("NOT_EXECUTED", "no_outcome", False, START + GRACE * HOUR)
-    assert state.deadline_ms == NEVER_MS
-    _, (e,) = run([decision(0), traded(0), tick(GRACE + 1)])
-    assert (e.status, e.reason) == ("NOT_EXECUTED", "trade_missing")
+    state, (e,) = run([decision(0), outcome(96, ts_ms=at + 1)])
+    assert (e.status, e.reason, e.learnable, e.ts_ms) == ("NOT_EXECUTED", "no_outcome", False, at)
+    assert not state.open
+
+
+def test_a_promised_trade_is_missing_when_the_trades_of_its_book_have_passed_it() -> None:
+    _, out = run([decision(0), traded(0), outcome(300)])
+    assert out == [], "outcomes say nothing of trades"
+    _, (e,) = run([decision(0), traded(0), trade(300)])
+    assert (e.decided_ms, e.status, e.reason) == (START, "NOT_EXECUTED", "trade_missing")
+
+
+def test_topics_that_are_read_ahead_make_nothing_late() -> None:
+    """The defect of the clock: after a stop it was read before the trades, and they came late."""
+    far = GRACE + 10
+    for ahead in (tick(1e6), decision(far), outcome(far, book_id="other"), trade(far, book_id="other"), trade(far)):
+        state, out = run([decision(0), ahead, trade(0)])
+        assert [(e.decided_ms, e.status) for e in out] == [(START, "TRADED")], ahead
+        assert not state.open or isinstance(ahead, Decision)
+
+
+def test_an_engine_that_tells_only_its_trades_ends_decisions_by_them() -> None:
+    theirs = {"execution": "exchange:x"}
+    _, (e,) = run([decision(0), trade(300, **theirs)])
+    assert (e.decided_ms, e.reason) == (START, "no_outcome")
+
+
+def test_what_comes_itself_is_not_late_however_late_it_is() -> None:
+    """After a gap in the market: on its topic nothing overtook it."""
+    gone = START + 1000 * HOUR
+    for end in (trade(0, ts_ms=gone), outcome(0, ts_ms=gone)):
+        _, (e,) = run([decision(0), end])
+        assert (e.ts_ms, e.reason) == (gone, None)
 
 
 def test_time_outs_come_in_the_order_of_their_deadlines() -> None:
-    _, out = run([decision(4), decision(0, "r"), decision(0), trade(-3, decision_id="gone"), tick(1000)])
-    assert [(type(e), e.ts_ms) for e in out] == [
-        (Experience, START + GRACE * HOUR), (Experience, START + GRACE * HOUR), (Orphan, START + (GRACE + 1) * HOUR),
-        (Experience, START + (GRACE + 4) * HOUR)]
-
-
-def test_the_executors_events_are_time_but_decisions_are_not() -> None:
-    far = GRACE + 10
-    _, out = run([decision(0), decision(far)])
-    assert out == []
-    _, out = run([decision(0), decision(far), trade(far)])
-    assert [(e.decided_ms, e.reason) for e in out] == [(START, "no_outcome"), (START + far * HOUR, None)]
+    _, out = run([decision(4), decision(0), traded(0), decision(2), trade(1000, execution="exchange:x")])
+    assert [(e.decided_ms, e.reason) for e in out] == [
+        (START, "trade_missing"), (START + 2 * HOUR, "no_outcome"), (START + 4 * HOUR, "no_outcome")]
+    _, out = run([trade(1, decision_id="gone"), outcome(-3, decision_id="no"), decision(1000)])
+    assert [(o.reason, o.ts_ms) for o in out] == [
+        ("UNKNOWN_DECISION", START + (1 + GRACE) * HOUR), ("UNKNOWN_DECISION", START + (5 + GRACE) * HOUR)]
 
 
 def test_what_comes_after_the_time_out_is_late() -> None:
     for late, name in ((trade(0), trade(0).trade_id), (outcome(0), decision(0).decision_id)):
-        _, (_, o) = run([decision(0), tick(300), late])
+        _, (_, o) = run([decision(0), outcome(300), late])
         assert (o.orphan_id, o.reason, o.decision_id) == (name, "LATE", decision(0).decision_id)
 
 
-def test_a_tick_that_fires_nothing_returns_the_same_state() -> None:
+def test_a_tick_changes_nothing() -> None:
+    """Inboxes from before hold ticks."""
     agent = ExperienceAgent()
     for events in ([], [decision(0)], [trade(0)], [decision(0), trade(0)]):
         state, _ = run(events)
-        assert agent.step(state, tick(3)) == (state, ())
-        assert agent.step(state, tick(3))[0] is state
-    state, _ = run([decision(0)])
-    assert agent.step(state, tick(GRACE))[0] is state  # the deadline itself is still in time
+        assert agent.step(state, tick(1e6))[0] is state
+
+
+def test_a_state_of_the_former_format_goes_on() -> None:
+    state, _ = run([decision(0), trade(0), decision(4), decision(168), outcome(168, ts_ms=START + 200 * HOUR)])
+    former, upgrade = ExperienceAgent.former[2]
+    values = {f: getattr(state, f) for f in former.__struct_fields__ if f != "own_clock"}
+    upgraded = upgrade(former(**values, own_clock=True))
+    assert isinstance(upgraded, ExperienceState)
+    assert msgspec.structs.replace(upgraded, forgotten_end_ms=state.forgotten_end_ms) == state
 
 
 # ---------------------------------------------------------------------- orphans
@@ -180,10 +192,10 @@ def test_trades_without_a_decision() -> None:
     _, (o,) = run([trade(0, decision_id=None)])
     assert o == Orphan(orphan_id=trade(0).trade_id, symbol="S", ts_ms=trade(0).ts_ms, reason="NO_DECISION_ID",
                        trade_id=trade(0).trade_id, pnl_usd=4.5, source="test", origin="CLAIMED")
-    _, (o,) = run([trade(0), tick(1000)])
+    _, (o,) = run([trade(0), decision(1000)])
     assert (o.reason, o.ts_ms, o.decision_id) == (
         "UNKNOWN_DECISION", START + (4 + GRACE) * HOUR, decision(0).decision_id)
-    _, (o,) = run([outcome(0), tick(1000)])
+    _, (o,) = run([outcome(0), decision(1000)])
     assert (o.orphan_id, o.reason, o.trade_id, o.pnl_usd) == (decision(0).decision_id, "UNKNOWN_DECISION", None, None)
 
 
@@ -202,7 +214,7 @@ def test_a_trade_after_another_end_is_late() -> None:
 
 
 def test_a_waiting_trade_of_another_book_is_let_go_when_its_decision_comes() -> None:
-    _, out = run([trade(0, book_id="r"), outcome(4, book_id="r"), decision(0), decision(4), tick(1000)])
+    _, out = run([trade(0, book_id="r"), outcome(4, book_id="r"), decision(0), decision(4), outcome(1000)])
     assert [(type(e), e.reason) for e in out] == [
         (Orphan, "UNKNOWN_DECISION"), (Orphan, "UNKNOWN_DECISION"), (Experience, "no_outcome"),
         (Experience, "no_outcome")]
@@ -282,7 +294,7 @@ def test_a_forgotten_decision_cannot_end_twice() -> None:
     assert agent.step(state, decision(28))[0] is state
     state, more = agent.step(state, trade(0))  # forgotten: it waits, and becomes an orphan
     assert not more
-    _, more = agent.step(state, tick(1000))
+    _, more = agent.step(state, decision(1000))
     assert [o.event.reason for o in more] == ["UNKNOWN_DECISION"]  # type: ignore[attr-defined]
 
 
@@ -304,6 +316,18 @@ def test_too_many_waiting_trades_are_refused_not_dropped() -> None:
     state, _ = run([trade(0), trade(4)], ExperienceConfig(waiting_size=2))
     with pytest.raises(Refused, match="TOO_MANY_WAITING"):
         ExperienceAgent(ExperienceConfig(waiting_size=2)).step(state, trade(8))
+
+
+def test_what_its_trade_told_before_it_was_forgotten_is_no_orphan() -> None:
+    """Trades that were read far ahead of the outcomes which promise them."""
+    config = ExperienceConfig(memory_size=3)
+    numbers = range(0, 400, 4)
+    events = [e for n in numbers for e in (decision(n), trade(n))]
+    state, out = run([*events, *(traded(n) for n in numbers), decision(1000)], config)
+    assert [e.status for e in out] == ["TRADED"] * len(numbers)
+    assert not state.outcomes
+    _, out = run([*events, outcome(1, decision_id="no"), decision(1000)], config)
+    assert out[-1].reason == "UNKNOWN_DECISION"
 
 
 # ---------------------------------------------------------------------- orders and counts
@@ -357,12 +381,13 @@ def test_whatever_is_lost_or_repeated_every_decision_ends_once(seed: int, n: int
     for _ in range(n):
         i = rng.randrange(len(order))
         order.insert(rng.randrange(i, len(order)) + 1, order[i])
-    state, out = run([*order, tick(4 * n + 2 * GRACE)])
-    ends = [e for e in out if isinstance(e, Experience)]
+    last = 4 * n + 2 * GRACE
+    state, out = run([*order, decision(last), outcome(last), trade(last + 1, decision_id=None), trade(last + 2)])
+    ends = [e for e in out if isinstance(e, Experience) and e.decided_ms < START + last * HOUR]
     assert sorted(e.decision_id for e in ends) == sorted(d.decision_id for d in topics[0])  # type: ignore[attr-defined]
     credited = [e.trade_id for e in ends if e.trade_id is not None]
     assert sorted(credited) == sorted(t.trade_id for t in topics[1])  # type: ignore[attr-defined]
-    assert state.deadline_ms == NEVER_MS
+    assert not state.open
 
 
 def test_check_agent() -> None:
@@ -373,6 +398,7 @@ def test_check_agent() -> None:
             changes = {"trade_id": f"{name}/t"} if getattr(e, "trade_id", None) else {}
             events.append(msgspec.structs.replace(e, symbol=symbol, decision_id=name, **changes))
     events += [decision(100, symbol="A"), trade(101, symbol="B", decision_id=None)]
-    events += [tick(n) for n in range(0, 400, 10)]
+    events += [outcome(n, symbol="A", decision_id=f"A/q/{START + n * HOUR}") for n in range(100, 400, 10)]
+    events += [decision(n, symbol="A", decision_id=f"A/q/{START + n * HOUR}") for n in range(104, 400, 10)]
     events.sort(key=lambda e: e.ts_ms)  # type: ignore[attr-defined]
     check_agent(ExperienceAgent, events)

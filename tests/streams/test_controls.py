@@ -59,21 +59,17 @@ def test_the_key_is_published(prefix: Settings) -> None:
     assert record.key == b"controls-3"
 
 
-@pytest.mark.parametrize(("own", "expired"), [(True, False), (False, True)])
-def test_a_symbol_with_its_own_clock_is_not_timed_out_by_that_of_all(own: bool, expired: bool) -> None:
+def test_no_clock_times_a_decision_out() -> None:
     lab = controls.draw(1, bars=700)
-    events: list[tuple[str, Event]] = []
-    for instrument in instruments(lab.loaded, lab.costs):
-        events.append(("market.instruments", instrument))
-        if own:
-            events.append(("system.clock", Tick(ts_ms=instrument.ts_ms, writer="x", symbol=instrument.symbol)))
-    events += [("market.candles", candle) for candle in lab.loaded.candles()]
-    events.append(("system.clock", Tick(ts_ms=4_000_000_000_000, writer="live")))
+    events: list[tuple[str, Event]] = [("market.instruments", i) for i in instruments(lab.loaded, lab.costs)]
+    candles = [("market.candles", candle) for candle in lab.loaded.candles()]
+    events += [*candles[:900], ("system.clock", Tick(ts_ms=4_000_000_000_000, writer="live")), *candles[900:]]
     driver = Driver({name: agent() for name, agent in ROSTER.items()})
     driver.run(events)
     ends = [e.reason for e in driver.events("learning.experience") if isinstance(e, Experience)]
     assert len(ends) > 50
-    assert ("no_outcome" in ends) is expired
+    assert "no_outcome" not in ends
+    assert not driver.events("learning.orphan")
 
 
 def test_renaming_a_control_changes_nothing_but_names() -> None:
