@@ -41,6 +41,7 @@ lint: $(VENV)/.dev.stamp ## Style, types, and that the generated files meet the 
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/python -m schemas.generate --check
+	@$(BIN)/python -m schemas.pages --check
 
 test: lint ## Everything that must hold: lint, then all tests but the soak; PYTEST_ARGS="-k NAME"
 	@$(BIN)/pytest -n 2 --dist loadfile $(PYTEST_ARGS)

@@ -19,6 +19,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "topics": ("topics", "Hold the broker's topics against the catalogue: check, apply."),
     "ingest": ("ingest", "Bring candles in: file, synthetic."),
     "tail": ("tail", "Print records of a topic, decoded."),
+    "produce": ("produce", "JSON lines on standard input to records of a topic, judged first."),
     "decode": ("decode", "Avro records on standard input to JSON lines; needs no broker."),
     "dlq": ("dlq", "Dead letters: list, show, redrive."),
     "why": ("why", "The story of one trade or decision, each step with its record."),
