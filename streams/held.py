@@ -15,8 +15,12 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Generic, NamedTuple, TypeVar
 
+from msgspec.structs import replace
+
 from schemas.codec import Codec
 from schemas.events import PartitionHead, ScopeState
+from schemas.limits import Unfit
+from schemas.reading import read_long
 from schemas.refused import Refused
 from streams.records import HEAD_KEY, SCOPE_PREFIX, Headers, header, headers_of
 
@@ -31,7 +35,7 @@ RawHeaders = Sequence[tuple[str, bytes | str | None]] | None
 
 def seal(value: bytes) -> Headers:
     """Headers of a state record: the SHA-256 of its value, hex."""
-    return ((SEAL, sha256(value).hexdigest().encode()),)
+    return ((SEAL, _seal_of(value)),)
 
 
 def wiped(why: str) -> Headers:
@@ -90,59 +94,110 @@ class Held(Generic[W]):
         place: `topic-partition@offset` of what the caller says of a record; asked only where it is told to a person.
 
     Attributes:
-        scopes, heads: by key.
-        where: where each of them stands, as the caller says it.
-        refused: what was refused under a key after the record that counts, in words.
+        heads: by key.
+        where: where each head and scope stands, as the caller says it.
         keys: every key that is there.
     """
 
     place: Callable[[W], str] = str
-    scopes: dict[bytes, ScopeState] = field(default_factory=dict)
     heads: dict[bytes, PartitionHead] = field(default_factory=dict)
     where: dict[bytes, W] = field(default_factory=dict)
-    refused: dict[bytes, str] = field(default_factory=dict)
     keys: set[bytes] = field(default_factory=set)
     _kinds: dict[bytes, tuple[str | None, str | None]] = field(default_factory=dict)
+    _refused: dict[bytes, str] = field(default_factory=dict)
+    _rows: dict[bytes, ScopeState] = field(default_factory=dict)
+    _peeked: dict[bytes, _Peeked] = field(default_factory=dict)
+    _unread: dict[bytes, tuple[Codec, bytes]] = field(default_factory=dict)
+
+    @property
+    def scopes(self) -> dict[bytes, ScopeState]:
+        """The rows of scopes that count, by key."""
+        self._read()
+        return self._rows
+
+    @property
+    def refused(self) -> dict[bytes, str]:
+        """What was refused under a key after the record that counts, in words."""
+        self._read()
+        return self._refused
+
+    def _read(self) -> None:
+        unread, self._unread = self._unread, {}
+        for key, (codec, value) in unread.items():
+            try:
+                self._rows[key] = _decoded(codec, *self._kinds[key], value)  # type: ignore[assignment]
+            except Refused as refused:  # sealed as it is: a defect of its writer, and no older row stands for it
+                self._refused[key] = f"{self._named(self.where[key], key)}: {refused.reason}: {refused.detail}"
+                self._forget(key)
 
     def take(self, codec: Codec, where: W, key: bytes, value: bytes | None, headers: RawHeaders) -> None:
-        """One record, in the order of the log."""
+        """One record, in the order of the log.
+
+        A sealed row that begins like the one before it is decoded only if none comes that counts more: of a changelog
+        that was never compacted, a thousandth counts.
+        """
         if value is None:
             self._tombstone(where, key, headers_of(headers))
             return
-        if key not in self._kinds:
-            self._kinds[key] = kind_of(key), _inner(key)
-            self.keys.add(key)
-        try:
-            row = _read(codec, *self._kinds[key], value, headers)
-        except Refused as refused:
-            self.refused[key] = f"{self._named(where, key)}: {refused.reason}: {refused.detail}"
-            return
+        peeked = self._peeked.get(key)
+        order = None if peeked is None else peeked.order(value)
+        if peeked is not None and order is not None and _seal_in(headers) == _seal_of(value):
+            if order < peeked.newest:
+                return
+            peeked.newest = order
+            self._unread[key] = codec, value
+        else:
+            if key not in self._kinds:
+                self._kinds[key] = kind_of(key), _inner(key)
+                self.keys.add(key)
+            try:
+                if not self._supersedes(codec, key, value, headers):
+                    return
+            except Refused as refused:
+                self._refused[key] = f"{self._named(where, key)}: {refused.reason}: {refused.detail}"
+                return
+        self.where[key] = where
+        self._refused.pop(key, None)
+
+    def _supersedes(self, codec: Codec, key: bytes, value: bytes, headers: RawHeaders) -> bool:
+        """Decode a record and take it up, unless an earlier one of its key contains more.
+
+        Raises:
+            Refused: it is none of ours, or was changed.
+        """
+        kind, name = self._kinds[key]
+        _check_seal(kind, value, headers)
+        row = _decoded(codec, kind, name, value)
         if isinstance(row, PartitionHead):
             head = self.heads.get(key)
             if head is not None and row.input_offset < head.input_offset:
-                return
+                return False
             self.heads[key] = row
-        else:
-            old = self.scopes.get(key)
-            if old is not None and (row.input_offset, row.anchor_offset) < (old.input_offset, old.anchor_offset):
-                return
-            self.scopes[key] = row
-        self.where[key] = where
-        self.refused.pop(key, None)
+            return True
+        peeked, order = self._peeked.get(key), (row.input_offset, row.anchor_offset)
+        if peeked is not None and order < peeked.newest:
+            return False
+        self._unread.pop(key, None)
+        self._rows[key] = row
+        self._peeked[key] = _Peeked(_beginning(codec, row), order)
+        return True
 
     def _named(self, where: W, key: bytes) -> str:
         return f"{self.place(where)}, key {key.decode(errors='replace')}"
 
     def _tombstone(self, where: W, key: bytes, headers: Headers) -> None:
         if header(headers, WIPED) is None:
-            self.refused[key] = f"{self._named(where, key)}: a tombstone that does not say why"
+            self._refused[key] = f"{self._named(where, key)}: a tombstone that does not say why"
             return
-        self.scopes.pop(key, None)
+        self._forget(key)
         self.heads.pop(key, None)
-        self.where.pop(key, None)
-        self.refused.pop(key, None)
+        self._refused.pop(key, None)
         self.keys.discard(key)
         self._kinds.pop(key, None)
+
+    def _forget(self, key: bytes) -> None:
+        for rows in (self._rows, self._peeked, self._unread, self.where):
+            rows.pop(key, None)
 
     @property
     def head(self) -> PartitionHead | None:
@@ -200,19 +255,62 @@ class Held(Generic[W]):
         return found
 
 
-def _read(codec: Codec, kind: str | None, name: str | None, value: bytes,
-          headers: RawHeaders) -> ScopeState | PartitionHead:
-    """A state record that is what its key and its checksum say.
+@dataclass(slots=True)
+class _Peeked:
+    """How far the row of a key that counts reaches, and the bytes with which it begins, up to its input offset."""
+
+    beginning: bytes
+    newest: tuple[int, int]
+
+    def order(self, value: bytes) -> tuple[int, int] | None:
+        """Input and anchor offset of a row of the same schema, agent, scope and format; None for any other."""
+        if not value.startswith(self.beginning):
+            return None
+        try:
+            input_offset, at = read_long(value, len(self.beginning))
+            return input_offset, read_long(value, at)[0]
+        except (IndexError, Unfit):
+            return None
+
+
+def _beginning(codec: Codec, row: ScopeState) -> bytes:
+    """The bytes of a row before its input offset, in our newest schema."""
+    least = replace(row, input_offset=0, anchor_offset=0, anchor_hash=None, previous_hash=None, state=b"")
+    return codec.encode("state.scope", least)[:-5]  # the two offsets, two absent hashes, an empty state: a byte each
+
+
+def _seal_of(value: bytes) -> bytes:
+    return sha256(value).hexdigest().encode()
+
+
+def _seal_in(headers: RawHeaders) -> bytes | str | None:
+    for name, value in headers or ():
+        if name == SEAL:
+            return value
+    return None
+
+
+def _check_seal(kind: str | None, value: bytes, headers: RawHeaders) -> None:
+    """Hold a record against its checksum.
+
+    Raises:
+        Refused: its key is none of ours, it has no checksum, or another one.
+    """
+    if kind is None:
+        raise Refused("UNKNOWN_KEY", "no state record has such a key")
+    sealed = _seal_in(headers)
+    if sealed != _seal_of(value):
+        raise Refused("BAD_CHECKSUM", "it has no checksum, so none of ours wrote it" if sealed is None else
+                      "its bytes do not have the SHA-256 that it was written with")
+
+
+def _decoded(codec: Codec, kind: str | None, name: str | None, value: bytes) -> ScopeState | PartitionHead:
+    """A state record that is what its key says.
 
     Raises:
         Refused: it is not.
     """
-    sealed = next((v for k, v in headers or () if k == SEAL), None)
-    if kind is None:
-        raise Refused("UNKNOWN_KEY", "no state record has such a key")
-    if sealed != sha256(value).hexdigest().encode():
-        raise Refused("BAD_CHECKSUM", "it has no checksum, so none of ours wrote it" if sealed is None else
-                      "its bytes do not have the SHA-256 that it was written with")
+    assert kind is not None, "unknown keys are refused before"
     row = codec.decode(kind, value)
     assert isinstance(row, ScopeState | PartitionHead)
     if isinstance(row, ScopeState) and name != SCOPE_PREFIX + row.scope:

@@ -66,6 +66,7 @@ def read_to_end(client: Mapping[str, str | int], tps: Iterable[TP], take: Take, 
     left = set(tps)
     if not left:
         return
+    known = {tuple(tp): tp for tp in left}
     consumer = ck.Consumer(_reader(client), logger=LIBRDKAFKA)
     consumer.assign([ck.TopicPartition(tp.topic, tp.partition, ck.OFFSET_BEGINNING) for tp in left])
     try:
@@ -74,7 +75,7 @@ def read_to_end(client: Mapping[str, str | int], tps: Iterable[TP], take: Take, 
             if first is None:
                 continue
             for message in (first, *consumer.consume(READ_RECORDS, 0)):
-                tp, error = TP(str(message.topic()), int(message.partition() or 0)), message.error()
+                tp, error = known[message.topic(), message.partition()], message.error()
                 if error is None:
                     take(tp, message)
                 elif error.code() == ck.KafkaError._PARTITION_EOF:
