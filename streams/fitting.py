@@ -64,11 +64,11 @@ def _gone(log: LogReader, there: Mapping[str, list[int]], fold: PartitionFold, s
         fold.fences[source][1] >= log.bounds(topic, partition)[1]
 
 
-def recommit(settings: Settings, log: LogReader, io: AgentIO, anew: set[Place]) -> list[str]:
+def recommit(settings: Settings, log: LogReader, io: AgentIO, anew: Mapping[Place, int]) -> list[str]:
     """Set the committed offsets of sources that are copied anew, or that are not in the log, to where these begin.
 
     Args:
-        anew: source partitions that are another topic's now.
+        anew: offset from which on a source partition has to be copied again, at the latest.
 
     Raises:
         NoBroker: the broker refuses, or does not answer.
@@ -83,8 +83,8 @@ def recommit(settings: Settings, log: LogReader, io: AgentIO, anew: set[Place]) 
         committed = {wire[place]: at for place, at in commits.of(settings.group(io.name), list(wire)).items()}
     finally:
         commits.close()
-    wrong = {place: bounds[place][0] for place, at in committed.items()
-             if place in anew or not bounds[place][0] <= at <= bounds[place][1]}
+    wrong = {place: max(low, anew.get(place, low)) for place, at in committed.items() for low, end in (bounds[place],)
+             if at > anew.get(place, at) or not low <= at <= end}
     if not wrong:
         return []
     client = Consumer({**settings.client(), "group.id": settings.group(io.name), "enable.auto.commit": False})

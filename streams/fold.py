@@ -309,8 +309,8 @@ class PartitionFold:
         rows = list(scopes)
         if head is not None and (head.input_topic, head.input_partition) != (self.io.input_topic, self.partition):
             raise OtherFormat(f"the state of {self.agent.name} was folded from {head.input_topic}-"
-                              f"{head.input_partition}, this version folds {self.io.input_topic}-{self.partition}: "
-                              f"quantum refold {self.agent.name}")
+                              f"{head.input_partition}, this version folds {self.io.input_topic}-{self.partition}. Run "
+                              f"the version that wrote it; or stop the workers, quantum reset {self.agent.name}")
         for row in rows:
             self.scopes[row.scope] = Scope(self._state(row, blobs), row.input_offset, row.anchor_offset,
                                            row.anchor_hash)

@@ -7,12 +7,13 @@ parent. Version numbers go on above the newest on the ledger, because whoever ho
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient
+from msgspec import structs
 
 from agents.contract import Agent
 from schemas.catalogue import AGENTS
@@ -30,18 +31,20 @@ from streams.keeping import digest_of
 from streams.log import LogReader, NoBroker, ask
 from streams.policies.ledger import LEDGER, newest, read_ledger
 from streams.records import Headers, Incoming
+from streams.rising import fences, highest_ids, passed_over
 from streams.settings import Settings
 from streams.starting import stored
 
 ACK_S = 60.0
 ANSWER_S = 10.0
+UNACKNOWLEDGED = 10_000
 
 
 class CannotRebuild(Exception):
     """Why nothing is written.
 
     Attributes:
-        code: RUNNING, EXPIRED or LOST.
+        code: EXPIRED, LOST, OTHER_INPUT or IDS_TAKEN.
     """
 
     def __init__(self, code: str, text: str) -> None:
@@ -60,7 +63,9 @@ class Rebuilt:
         damage: what was wrong with the stored state, in words.
         keys: keys of the changelog partition, to be deleted first.
         fitted: what the state said of another log than the one that is there, in words.
-        anew: source partitions that are other topics' now.
+        anew: source partitions that are other topics' now, or of which copies are passed over; with the source offset
+            from which on they have to be copied.
+        fences: how many have to be written into the inbox first; see `streams.rising`.
     """
 
     partition: int
@@ -72,7 +77,8 @@ class Rebuilt:
     damage: list[str] = field(default_factory=list)
     keys: tuple[bytes, ...] = ()
     fitted: list[str] = field(default_factory=list)
-    anew: set[tuple[str, int]] = field(default_factory=set)
+    anew: dict[tuple[str, int], int] = field(default_factory=dict)
+    fences: int = 0
 
 
 def running(settings: Settings, agent: str) -> int:
@@ -97,9 +103,11 @@ def rebuilt(log: LogReader, codec: Codec, agent: Agent[Any], *, reset: bool, onl
         ids: with a reset of all, the topics that are there (`fitting.topic_ids`): it goes on with these.
 
     Raises:
-        CannotRebuild: EXPIRED: the input is not there from its beginning; LOST: there is no offset to go on from.
+        CannotRebuild: EXPIRED: the input is not there from its beginning; LOST: there is no offset to go on from;
+            OTHER_INPUT: the state was folded from another topic; IDS_TAKEN: readers would drop what comes out.
     """
     io = AGENTS[agent.name]
+    taken: dict[int, int] | None = None
     versions = _versions(log, codec, agent.name)
     for partition in log.partitions(io.changelog):
         held, blobs = stored(log, codec, agent, partition)
@@ -112,16 +120,54 @@ def rebuilt(log: LogReader, codec: Codec, agent: Agent[Any], *, reset: bool, onl
                                         f"{io.changelog} and run `quantum topics apply`; workers fold all again, and "
                                         f"publish it again under the same ids")
         fold = PartitionFold(agent, partition, codec, identity_of(agent))
+        if not reset or only is not None:
+            _check_input(fold, head)
         records = _begun_anew(fold, held, blobs, only) if reset else _folded(log, fold, partition, head.input_offset)
         sources = set(fold.fences)
         fitted = fit(log, fold, ids) if ids is not None else []
+        anew = dict.fromkeys(sources - set(fold.fences), 0)
+        filled = 0
+        if reset and (fold.offset < head.input_offset or head.input_topic != io.input_topic):
+            taken = highest_ids(log, io) if taken is None else taken
+            filled = _risen(log, fold, taken.get(partition, -1), fitted, anew)
         _numbered(fold, versions)
         old = {s: row.state for s, row in held.newest().items()}
         new = {s: fold.state_bytes(e.state) for s, e in fold.scopes.items()}
         whole = not held.refused and digest_of(held.newest().values(), head.input_offset) == head.digest
         changed = sorted(s for s in {*old, *new} if old.get(s) != new.get(s))
         yield Rebuilt(partition, fold.offset, records, fold, None if reset else whole and not changed, changed,
-                      list(held.refused.values()), tuple(sorted(held.keys)), fitted, sources - set(fold.fences))
+                      list(held.refused.values()), tuple(sorted(held.keys)), fitted, anew, filled)
+
+
+def _check_input(fold: PartitionFold, head: PartitionHead) -> None:
+    if (head.input_topic, head.input_partition) == (fold.io.input_topic, fold.partition):
+        return
+    name = fold.agent.name
+    raise CannotRebuild(
+        "OTHER_INPUT", f"the state of {name} was folded from {head.input_topic}-{head.input_partition}, up to "
+        f"@{head.input_offset}, and this version folds {fold.io.input_topic}-{fold.partition}: there is nothing to "
+        f"fold it again from. Run the version that wrote it; or `quantum reset {name}`, of all scopes: it forgets what "
+        f"was learned and goes on with what was not taken yet")
+
+
+def _risen(log: LogReader, fold: PartitionFold, taken: int, said: list[str], anew: dict[tuple[str, int], int]) -> int:
+    """Move a fold that begins at a lower offset than the old one above the ids on the log; fences needed for that."""
+    topic, p, start = fold.io.input_topic, fold.partition, fold.offset + 1
+    if start > taken:
+        return 0
+    if fold.io.direct:
+        raise CannotRebuild(
+            "IDS_TAKEN", f"{fold.agent.name} would begin at {topic}-{p}@{start}, and outputs with ids up to @{taken} "
+            f"are on the log: readers would drop all that it publishes until it comes past them. Begin on a log of its "
+            f"own: another --topic-prefix and --app-id")
+    _, end = log.bounds(topic, p)
+    for place, offset in passed_over(log, fold.io, p, start, taken).items():
+        anew[place] = min(offset, anew.get(place, offset))
+    fold.offset = taken
+    count = max(0, taken + 1 - end)
+    said.append(f"outputs with ids up to {topic}-{p}@{taken} are on the log: goes on above, so that readers take what "
+                f"comes; {count} fences are put into {topic}-{p} for that")
+    return count
 
 
 def _folded(log: LogReader, fold: PartitionFold, partition: int, upto: int) -> int:
@@ -145,8 +191,11 @@ def _begun_anew(fold: PartitionFold, held: Held[str], blobs: Blobs | None, only:
     head = max(held.heads.values(), key=lambda h: h.input_offset)
     if only is None:
         scopes = list(held.newest())
-        fields = {f: getattr(head, f) for f in head.__struct_fields__}
-        fold.restore((), PartitionHead(**fields | {"digest": f"{0:064x}"}))
+        nothing = structs.replace(head, digest=f"{0:064x}")
+        if (head.input_topic, head.input_partition) != (fold.io.input_topic, fold.partition):  # before any of the new
+            nothing = structs.replace(nothing, input_topic=fold.io.input_topic, input_partition=fold.partition,
+                                      input_topic_id=None, input_offset=-1)
+        fold.restore((), nothing)
     else:
         scopes = [only] if only in held.newest() else []
         try:
@@ -183,17 +232,28 @@ def write(settings: Settings, made: Rebuilt, why: str) -> None:
     fold, changelog = made.fold, settings.topic(made.fold.io.changelog)
     fold.begin_epoch(why[:512])
     flush = fold.flush()
-    rows: list[tuple[str, bytes, bytes | None, Headers]] = [
+    inbox = settings.topic(fold.io.input_topic)
+    _send(settings, made, ((inbox, None, None, headers) for headers in fences(fold.io, made.fences, why[:512])))
+    _send(settings, made, [
         *((settings.topic(BLOBS), k, v, ()) for k, v in flush.blobs),
         *((changelog, k, None, wiped(why)) for k in made.keys),
         *((changelog, k, v, seal(v)) for k, v in flush.rows),
-    ]
+    ])
+
+
+def _send(settings: Settings, made: Rebuilt, rows: Iterable[tuple[str, bytes | None, bytes | None, Headers]]) -> None:
     problems: list[str] = []
     producer = Producer({**settings.producer(), "enable.gapless.guarantee": "true"})
+
+    def told(error: Any, _: Any) -> None:
+        if error is not None:
+            problems.append(error.str())
+
     for topic, key, value, headers in rows:
-        producer.produce(topic, value, key, made.partition, headers=list(headers),
-                         on_delivery=lambda error, _: problems.append(error.str()) if error is not None else None)
+        while len(producer) >= UNACKNOWLEDGED:
+            producer.poll(0.1)
+        producer.produce(topic, value, key, made.partition, headers=list(headers), on_delivery=told)
         producer.poll(0)
     if producer.flush(ACK_S) or problems:
-        raise NoBroker(f"the broker {settings.broker} did not acknowledge the state of {fold.agent.name}-"
+        raise NoBroker(f"the broker {settings.broker} did not acknowledge the state of {made.fold.agent.name}-"
                        f"{made.partition}: {', '.join(sorted(set(problems))) or 'no answer'}; run the command again")

@@ -26,22 +26,26 @@ from streams.settings import Settings
 
 SCHEMA = "quantum.rebuild/1"
 SHOWN = 5
+_CODES = {"EXPIRED": Exit.EXPIRED, "OTHER_INPUT": Exit.OTHER_CODE}
 F = TypeVar("F", bound=Callable[..., Any])
 _EPILOG = """\b
 Exit codes:
   0: written; there was nothing to write; or, with --dry-run, it can be written
-  1: a worker runs the agent, or nobody knows up to where it had folded
+  1: a worker runs the agent; nobody knows up to where it had folded; or readers
+     would drop what it publishes
   4: the broker cannot be reached
+  6: the state was folded from another topic than this version folds
   7: the input is not there from its beginning
 
 \b
 With --json, one object of the schema quantum.rebuild/1:
   agent; action: refold or reset; dry_run; written; reason
   partitions: list of {partition, offset, records, scopes, same, changed,
-    damage, fitted}: input offset at which workers go on, less one; input records
+    damage, fitted, fences}: input offset at which workers go on, less one; input records
     folded; scopes; whether the stored state was that already (null for reset);
     scopes that get another state; what was wrong with the stored state; fitted:
-    what of it was another log's
+    what of it was another log's; fences: records put into the inbox first, so
+    that ids of outputs go on rising
   moved: list of text: sources that are copied from their beginning again"""
 
 
@@ -98,13 +102,15 @@ def _run(settings: Settings, action: str, scope: str | None, *, agent: str, reas
             found = list(rebuilt(log, Codec(), made, reset=action == "reset", only=scope, ids=ids))
         except CannotRebuild as exc:
             click.echo(f"quantum: {exc}", err=True)
-            raise SystemExit(Exit.EXPIRED if exc.code == "EXPIRED" else Exit.FAILED) from exc
+            raise SystemExit(_CODES.get(exc.code, Exit.FAILED)) from exc
         if scope is not None and not any(scope in r.fold.scopes for r in found):
             raise click.ClickException(f"{agent} has no scope {scope}")
         todo = [r for r in found if not r.same]
         for r in [] if dry_run else todo:
             write(settings, r, why)
-        anew = {place for r in found for place in r.anew}
+        anew: dict[tuple[str, int], int] = {}
+        for place, offset in (item for r in found for item in r.anew.items()):
+            anew[place] = min(offset, anew.get(place, offset))
         moved = [] if dry_run or ids is None else recommit(settings, log, AGENTS[agent], anew)
     if as_json:
         print_json({"schema": SCHEMA, "agent": agent, "action": action, "dry_run": dry_run, "reason": reason,
@@ -122,7 +128,7 @@ def _run(settings: Settings, action: str, scope: str | None, *, agent: str, reas
 def _as_dict(r: Rebuilt) -> dict[str, Any]:
     return {"partition": r.partition, "offset": r.offset, "records": r.records, "scopes": len(r.fold.scopes),
             "same": r.same, "changed": r.changed, "damage": r.damage,
-            "fitted": r.fitted}
+            "fitted": r.fitted, "fences": r.fences}
 
 
 def _line(agent: str, r: Rebuilt) -> str:
