@@ -29,10 +29,12 @@ from tests.streams.hosting import (
     counts,
     deleted,
     expected,
+    folds,
     in_loop,
     made_anew,
     produce,
     read,
+    send,
     until,
 )
 from tests.streams.test_broker_loss import Broker, own
@@ -197,6 +199,29 @@ async def test_a_changelog_that_is_gone_is_folded_again_and_said(prefix: Setting
     assert first.status == "DEGRADED"
     assert "holds no state" in first.reason
     assert first.component.startswith("q_learning-")
+    assert counts(prefix, CountingLearner()) == expected(_experiences(300))
+
+
+@pytest.mark.topics(*LEARNER, ALERTS)
+@in_loop
+async def test_damaged_state_is_an_alert_with_its_place_until_it_is_repaired(prefix: Settings) -> None:
+    produce(prefix, "learning.experience", _experiences(300))
+    await _worked(prefix, CountingLearner(), 300)
+    partition, fold = next((p, f) for p, f in folds(prefix, CountingLearner()).items() if f.scopes)
+    scope = next(iter(fold.scopes))
+    send(prefix, [("q_learning.changelog", f"scope:{scope}".encode(), b"\xc3\x01garbage", ())], partition)
+    where = f"{prefix.topic('q_learning.changelog')}-{partition}@"
+    async with run_agents(prefix, {"q_learning": CountingLearner()}):
+        await until(lambda: [a.status for a in _alerts(prefix)] == ["DEGRADED", "HEALTHY"], "the alert and its end")
+    ill, well = _alerts(prefix)
+    assert ill.component == well.component == f"q_learning-{partition}"
+    assert ill.reason.startswith(where), ill.reason
+    assert f"key scope:{scope}: BAD_CHECKSUM" in ill.reason
+    assert "restored from" in ill.reason
+    assert well.reason.startswith("the state is folded again up to")
+    async with run_agents(prefix, {"q_learning": CountingLearner()}):
+        await asyncio.sleep(1)
+    assert len(_alerts(prefix)) == 2, "repaired: nothing is said of it again"
     assert counts(prefix, CountingLearner()) == expected(_experiences(300))
 
 
