@@ -20,7 +20,7 @@ import msgspec
 from schemas.events import Event, PolicyCommand
 from schemas.refused import Refused
 
-__all__ = ["Agent", "Config", "Output", "Refused", "State", "Tombstone"]
+__all__ = ["Agent", "Config", "Job", "Output", "Refused", "State", "Tombstone"]
 
 
 class State(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,6 +41,20 @@ class Output(NamedTuple):
 
     topic: str
     event: Event
+
+
+class Job(NamedTuple):
+    """Work that takes longer than a step may: a fit, epochs of PPO. A trainer process performs it.
+
+    Attributes:
+        job_id: a function of the input, never of a clock or a random number, and another one for every attempt:
+            `<agent>/<scope>/<run>/<attempt>` or the like; at most 256 characters of printable ASCII.
+        request: everything that the work needs, the same bytes whenever the same state is asked. No partition, offset
+            or date of the host is in it.
+    """
+
+    job_id: str
+    request: bytes
 
 
 class Tombstone(Event, frozen=True, kw_only=True, gc=False):
@@ -64,6 +78,9 @@ class Agent(Generic[S]):
             function from it to the state of the next version.
         heavy: fields of the state, of type bytes, that are kept in `state.blobs` and by their hash in the state's
             record: network weights and the like.
+        fit_latency_ms: without a log (driver, backtest) the result of a job arrives at the event time of the event
+            that opened it, plus this.
+        fit_timeout_s: wall time after which a trainer process is killed and its job has failed.
     """
 
     name: ClassVar[str]
@@ -72,6 +89,8 @@ class Agent(Generic[S]):
     format_version: ClassVar[int] = 1
     former: ClassVar[Mapping[int, tuple[type[State], Callable[[Any], State]]]] = {}
     heavy: ClassVar[tuple[str, ...]] = ()
+    fit_latency_ms: ClassVar[int] = 0
+    fit_timeout_s: ClassVar[float] = 3_600.0
 
     def __init__(self, config: Config | None = None) -> None:
         self.config = config if config is not None else self.config_type()
@@ -120,3 +139,43 @@ class Agent(Generic[S]):
             that of `current`.
         """
         raise Refused("UNEXPECTED", f"{self.name} takes no state back")
+
+    # ------------------------------------------------------------------ long work
+    def jobs(self, state: S) -> tuple[Job, ...]:
+        """The jobs that this state has open.
+
+        A job is open from the step that asks for it to the step that takes its result or its failure; the host starts
+        each once its state is durable, and again wherever the state is taken up. Asked after every flush for every
+        scope that changed, so it must be cheap while nothing is open.
+        """
+        return ()
+
+    def perform(self, job: Job) -> Output:
+        """Do the work; runs in a trainer process of its own, may take minutes.
+
+        Pure and deterministic: the result is a function of the job and of the agent's configuration alone, bit for
+        bit, since `rederive` performs it again and compares.
+
+        Returns:
+            The result. Its topic is one that the agent both writes and reads, keyed by the job's scope; its event
+            carries the job id. It comes back to `step` like any input. The first result, or failure, of a job id in
+            the log wins: `step` returns the same state for one whose job is not open.
+
+        Raises:
+            Exception: the job has failed; see `failed`.
+        """
+        raise NotImplementedError(f"{self.name} opens jobs but does not perform them")
+
+    def failed(self, job: Job, reason: str, ts_ms: int) -> Output:
+        """What to publish where the trainer process crashed, raised or took too long.
+
+        It comes back like a result, and closes the job. Whether there is another attempt, under another job id, and
+        after which time, is for the fold to decide, in event time.
+
+        Args:
+            job: the job.
+            reason: what happened, at most 512 characters.
+            ts_ms: newest event time that the host saw the partition fold, 0 where it saw none since it took it up; the
+                fold trusts the later of this and what it knows itself.
+        """
+        raise NotImplementedError(f"{self.name} opens jobs but does not say what their failure means")
