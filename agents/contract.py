@@ -12,6 +12,7 @@ never reach an agent, so that the state of a scope is the same whatever the part
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 
@@ -78,6 +79,7 @@ class Agent(Generic[S]):
             function from it to the state of the next version.
         heavy: fields of the state, of type bytes, that are kept in `state.blobs` and by their hash in the state's
             record: network weights and the like.
+        live: fields of the configuration that `policy.config` may change while the agent runs; see `configured`.
         fit_latency_ms: without a log (driver, backtest) the result of a job arrives at the event time of the event
             that opened it, plus this.
         fit_timeout_s: wall time after which a trainer process is killed and its job has failed.
@@ -89,6 +91,7 @@ class Agent(Generic[S]):
     format_version: ClassVar[int] = 1
     former: ClassVar[Mapping[int, tuple[type[State], Callable[[Any], State]]]] = {}
     heavy: ClassVar[tuple[str, ...]] = ()
+    live: ClassVar[frozenset[str]] = frozenset()
     fit_latency_ms: ClassVar[int] = 0
     fit_timeout_s: ClassVar[float] = 3_600.0
 
@@ -139,6 +142,32 @@ class Agent(Generic[S]):
             that of `current`.
         """
         raise Refused("UNEXPECTED", f"{self.name} takes no state back")
+
+    def configured(self, values: str) -> Config:
+        """The configuration with which the agent was started, with the fields changed that a `PolicyConfig` names.
+
+        Whoever writes a change and whoever folds it ask here, so that what the one accepts the other takes.
+
+        Args:
+            values: a JSON object; fields that it does not name stay as the agent was started with them.
+
+        Raises:
+            Refused: BAD_CONFIG: it is none, names a field that is not `live`, or the type refuses a value.
+        """
+        try:
+            given = json.loads(values)
+        except ValueError as exc:
+            raise Refused("BAD_CONFIG", f"the values are not JSON: {exc}") from exc
+        if not isinstance(given, dict):
+            raise Refused("BAD_CONFIG", "the values are not a JSON object")
+        fixed = sorted(given.keys() - self.live)
+        if fixed:
+            raise Refused("BAD_CONFIG", f"{', '.join(fixed)}: not changed while {self.name} runs; these are: "
+                                        f"{', '.join(sorted(self.live)) or 'none'}")
+        try:
+            return msgspec.convert(msgspec.to_builtins(self.config) | given, type(self.config))
+        except (msgspec.ValidationError, ValueError, TypeError) as exc:
+            raise Refused("BAD_CONFIG", str(exc)) from exc
 
     # ------------------------------------------------------------------ long work
     def jobs(self, state: S) -> tuple[Job, ...]:

@@ -579,6 +579,24 @@ class PolicyCommand(Event, frozen=True, kw_only=True, gc=False):
     """With ROLLBACK: format version of that state."""
 
 
+class PolicyConfig(Event, frozen=True, kw_only=True, gc=False):
+    """A person changes the configuration of a running agent."""
+
+    SCHEMA_NAME: ClassVar[str] = "PolicyConfig"
+    config_id: str
+    """Unique."""
+    agent: str
+    """Agent that it concerns, in all its scopes; also the record key."""
+    ts_ms: int
+    """Event time from which it holds."""
+    values: str
+    """A JSON object: field of the agent's configuration to value. It is whole: a field that it does not name has the value with which the agent was started."""
+    actor: str
+    """Who changes it."""
+    reason: str
+    """Why."""
+
+
 class PolicyRecord(Event, frozen=True, kw_only=True, gc=False):
     """A policy: an envelope and one payload that can be applied directly. Append-only: the truth."""
 
@@ -961,6 +979,7 @@ __all__ = [
     "PartitionHead",
     "PolicyApplied",
     "PolicyCommand",
+    "PolicyConfig",
     "PolicyRecord",
     "PolicyStatus",
     "Provenance",
