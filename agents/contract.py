@@ -50,8 +50,8 @@ class Job(NamedTuple):
     Attributes:
         job_id: a function of the input, never of a clock or a random number, and another one for every attempt:
             `<agent>/<scope>/<run>/<attempt>` or the like; at most 256 characters of printable ASCII.
-        request: everything that the work needs, the same bytes whenever the same state is asked. No partition, offset
-            or date of the host is in it.
+        request: everything that the work needs, and the same bytes for one job id for as long as it is open, since
+            whoever takes the state up performs it again. A live configuration belongs in it.
     """
 
     job_id: str

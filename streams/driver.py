@@ -25,6 +25,7 @@ from schemas.events import Event
 from streams.fold import PartitionFold
 from streams.identity import Identity
 from streams.records import Incoming, Outgoing, Source, encode_event, event_key
+from streams.trainers.jobs import OpenJobs, encoded, failure, has_jobs, reason, returning
 
 RANK = {
     name: rank
@@ -57,6 +58,8 @@ class Driver:
         codec: codec for every record; `ObjectCodec` passes objects.
         identities: hashes stamped on policies, by agent; none: policies carry no provenance.
         keep: topics whose records are kept in `log`; None keeps all.
+        perform: whether jobs are performed as they open, in this process; their results arrive `fit_latency_ms` later.
+            False: the results are among the events, as where a log is replayed.
         tap: called with every record that is published, before anything reads it; returns the record to deliver.
     """
 
@@ -69,6 +72,7 @@ class Driver:
         identities: Mapping[str, Identity] | None = None,
         keep: Iterable[str] | None = None,
         tap: Callable[[Outgoing], Outgoing | None] | None = None,
+        perform: bool = True,
     ) -> None:
         self.codec = codec if codec is not None else Codec()
         self.log: dict[str, list[Outgoing]] = defaultdict(list)
@@ -81,6 +85,9 @@ class Driver:
             name: [PartitionFold(agent, p, self.codec, ids.get(name)) for p in range(partitions)]
             for name, agent in agents.items()
         }
+        self._open = {name: [OpenJobs(fold) for fold in folds] for name, folds in self.folds.items()
+                      if perform and has_jobs(agents[name])}
+        self._begun: set[tuple[str, str]] = set()
         self._next = {name: [0] * partitions for name in agents}
         self._readers: dict[str, list[tuple[str, str]]] = defaultdict(list)
         for name in agents:
@@ -106,8 +113,8 @@ class Driver:
         source = str(getattr(event, "source", "outside"))
         self._enqueue(encode_event(self.codec, topic, event, f"outside:{self._external}", source))
 
-    def _enqueue(self, record: Outgoing) -> None:
-        ts_ms: int = getattr(record.event, "ts_ms", self.now_ms)
+    def _enqueue(self, record: Outgoing, at_ms: int | None = None) -> None:
+        ts_ms: int = getattr(record.event, "ts_ms", self.now_ms) if at_ms is None else at_ms
         self._arrivals += 1
         heapq.heappush(self._queue, (ts_ms, RANK.get(record.topic, LAST), self._arrivals, record))
 
@@ -154,6 +161,22 @@ class Driver:
                 self.log[out.topic].append(out)
             else:
                 self._enqueue(out)
+        if name in self._open:
+            self._perform(name, partition)
+
+    def _perform(self, name: str, partition: int) -> None:
+        """Perform the jobs that the last record opened; what comes of them arrives after the agent's latency."""
+        fold = self.folds[name][partition]
+        for job_id, asked in self._open[name][partition].look().items():
+            if (name, job_id) in self._begun:
+                continue
+            self._begun.add((name, job_id))
+            try:
+                done = encoded(self.codec, fold.agent, asked.job, fold.agent.perform(asked.job))
+                record = returning(fold.agent, asked, done)
+            except Exception as exc:
+                record = failure(self.codec, fold.agent, asked, reason(exc), self.now_ms + fold.agent.fit_latency_ms)
+            self._enqueue(record, self.now_ms + fold.agent.fit_latency_ms)
 
     def state(self, agent: str, scope: str) -> Any:
         """State of a scope.

@@ -84,6 +84,7 @@ class PartitionFold:
         self.identity = identity
         self.scopes: dict[str, Scope] = {}
         self.offset = -1
+        self.event_ms = 0  # newest event time that was folded here, since the state was taken up
         self.counters = Counters()
         self.fences: dict[tuple[str, int], tuple[str, int]] = {}
         self.input_topic_id: str | None = None  # its caller says it; in the head, a topic made anew shows
@@ -115,6 +116,7 @@ class PartitionFold:
             letter = self._refuse(source, record, refused)
             # Every partition has a copy of a broadcast record and refuses it alike: one letter is enough.
             return [letter] if self.partition == 0 or self.io.reads[source.topic] != "broadcast" else []
+        self.event_ms = max(self.event_ms, getattr(event, "ts_ms", 0))
         out: list[Outgoing] = []
         for scope in scopes:
             try:

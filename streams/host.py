@@ -27,10 +27,13 @@ from streams.held import wiped
 from streams.identity import Identity
 from streams.lane import FoldLane
 from streams.logcheck import LogCheck
+from streams.records import Outgoing
 from streams.relay import Relay
 from streams.restore import InputLost, Restored, restore
 from streams.settings import Settings
 from streams.stats import AgentStats
+from streams.trainers.jobs import has_jobs
+from streams.trainers.trainers import Trainers
 from streams.transport.app import BatchApp
 from streams.transport.commit import Committer
 from streams.transport.poll import FetchFailed
@@ -49,9 +52,11 @@ class AgentHost:
         settings: broker, names, prefix.
         codec: shared codec.
         identity: hashes stamped on policies; None leaves provenance off.
+        slots: held by each trainer process; shared by the hosts of a worker. None: the settings' number for this one.
     """
 
-    def __init__(self, agent: Agent[Any], settings: Settings, codec: Codec, identity: Identity | None = None) -> None:
+    def __init__(self, agent: Agent[Any], settings: Settings, codec: Codec, identity: Identity | None = None,
+                 slots: asyncio.Semaphore | None = None) -> None:
         self.agent = agent
         self.settings = settings
         self.io = catalogue.AGENTS[agent.name]
@@ -64,6 +69,8 @@ class AgentHost:
         self._changelog = settings.topic(self.io.changelog)
         self.alerts = Alerts(settings, agent.name)
         self.log = LogCheck(self.io, settings, self.alerts)
+        self.trainers = Trainers(agent, codec, slots=slots or asyncio.Semaphore(settings.trainers), alerts=self.alerts,
+                                 stats=self.stats, publish=self._publish, fail=self.fail) if has_jobs(agent) else None
         self._crashing: asyncio.Future[None] | None = None
         self._taking_up = 0
         self._committer: Committer | None = None
@@ -125,6 +132,8 @@ class AgentHost:
             return
         log.error("%s failed: %s: %s", self.agent.name, type(reason).__name__, reason)
         self._abandon()
+        if self.trainers is not None:
+            self.trainers.abandon()
         self._crashing = asyncio.ensure_future(self.app.crash(reason))
 
     # ------------------------------------------------------------------ owner of partitions
@@ -165,9 +174,12 @@ class AgentHost:
         if self._taking_up != turn:
             return {}
         self._committer, self._relay, self.log.seen = committer, relay, seen
+        if self.trainers is not None:
+            self.trainers.keep(inputs)
         self.lanes = {
             tp: FoldLane(tp, found.fold, producer=producer, committer=committer, wire=self.settings.topic,
-                         stats=self.stats, fail=self.fail)
+                         stats=self.stats, fail=self.fail, end=found.end,
+                         offer=None if self.trainers is None else self.trainers.offer)
             for tp, found in restored.items()
         }
         for lane in self.lanes.values():
@@ -196,6 +208,11 @@ class AgentHost:
             self.alerts.healthy(component, f"the state is folded again up to {tp.topic}-{tp.partition}@"
                                            f"{self.stats.flushed_offset[tp.partition]}")
 
+    async def _publish(self, record: Outgoing) -> None:
+        """Publish what a trainer process made; returns once it is acknowledged."""
+        row = Row(self.settings.topic(record.topic), record.key, record.value, record.headers)
+        await (await self.app.sender.send_rows([row]))
+
     async def _wipe(self, restored: Mapping[TP, Restored]) -> None:
         rows = [Row(self._changelog, key, None, wiped(found.damage or "folded again"), tp.partition)
                 for tp, found in restored.items() for key in found.wipe]
@@ -214,6 +231,8 @@ class AgentHost:
         """Flush what was folded, wait for what was copied, commit; in time, whatever happens."""
         self._taking_up += 1
         lanes, self.lanes = list(self.lanes.values()), {}
+        if self.trainers is not None and self.app.should_stop:
+            await self.trainers.stop()
         if self._committer is None or self._relay is None:
             return
         try:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from time import perf_counter
 from typing import Any
 
@@ -21,10 +21,14 @@ from streams.fold import PartitionFold
 from streams.held import seal
 from streams.records import Incoming, headers_of
 from streams.stats import AgentStats
+from streams.trainers.jobs import Asked, OpenJobs
 from streams.transport.commit import Committer
 from streams.transport.produce import DriverProducer, Row
 
 log = logging.getLogger(__name__)
+
+Offer = Callable[[TP, Mapping[str, Asked], int], None]
+"""Input partition, its open jobs by id, newest event time; see `streams.trainers.trainers.Trainers.offer`."""
 
 SLICE_S = 0.01  # the other agents of the process wait no longer than this for the event loop
 SLOW_STEP_S = 1.0
@@ -43,10 +47,14 @@ class FoldLane:
         wire: name on the broker of a catalogue topic.
         stats: counters of the agent.
         fail: called once with what went wrong in the background.
+        offer: takes the open jobs of the state each time that one is durable; None: the agent has none.
+        end: input offset up to which the log reached when the state was taken up: until that is folded, a job that is
+            open may have its result there.
     """
 
     def __init__(self, tp: TP, fold: PartitionFold, *, producer: DriverProducer, committer: Committer,
-                 wire: Callable[[str], str], stats: AgentStats, fail: Callable[[BaseException], None]) -> None:
+                 wire: Callable[[str], str], stats: AgentStats, fail: Callable[[BaseException], None],
+                 offer: Offer | None = None, end: int = 0) -> None:
         self.tp = tp
         self.fold = fold
         self.broken = False
@@ -57,6 +65,9 @@ class FoldLane:
         self._blobs = wire(BLOBS)
         self._stats = stats
         self._fail = fail
+        self._offer = offer
+        self._end = end
+        self._jobs = OpenJobs(fold)
         self._closed = False
         self._boundary = asyncio.Lock()  # held while records are folded whose outputs have not left yet
         self._flushing = asyncio.Lock()
@@ -111,7 +122,9 @@ class FoldLane:
 
     # ------------------------------------------------------------------ state out
     def start(self) -> None:
-        """Write what has to be written without any input: a repaired state, the root of an epoch."""
+        """Write what has to be written without any input: a repaired state, the root of an epoch. Offer open jobs."""
+        if self._offer is not None:
+            self._offer_jobs(self._jobs.look(), self.fold.offset, self.fold.event_ms)
         if self.fold.keeper.unsaved:
             self._flush_soon()
 
@@ -139,6 +152,7 @@ class FoldLane:
                 count, self._unflushed, offset = self._unflushed, 0, self.fold.offset
                 try:
                     flush = self.fold.flush()
+                    jobs, event_ms = self._jobs.look(), self.fold.event_ms
                 except BaseException:
                     self.broken = True
                     raise
@@ -158,6 +172,11 @@ class FoldLane:
         if flush.offset is not None:
             self._committer.mark(self.tp, flush.offset + 1)
         self._stats.flushed(self.tp.partition, count, offset)
+        self._offer_jobs(jobs, offset, event_ms)
+
+    def _offer_jobs(self, jobs: Mapping[str, Asked], offset: int, event_ms: int) -> None:
+        if self._offer is not None and offset >= self._end - 1 and not self._closed:
+            self._offer(self.tp, jobs, event_ms)
 
     async def close(self) -> None:
         """Take no more, flush what was folded; after a failure nothing is flushed."""

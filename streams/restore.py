@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -38,6 +38,7 @@ class Restored:
     Attributes:
         start: input offset to go on at.
         wipe: keys of the changelog partition to delete first.
+        end: of the input as it was then.
         damage: what was wrong with the state and what it was restored from instead, in words; None if nothing was.
     """
 
@@ -45,6 +46,7 @@ class Restored:
     start: int
     wipe: tuple[bytes, ...] = ()
     damage: str | None = None
+    end: int = 0
 
 
 def restore(
@@ -78,7 +80,8 @@ def restore(
     ends = watermarks(client, inputs, stop)
     if stop():
         return {}
-    return {tp: chosen(new, tp, held[tp.partition], blobs.get(tp.partition), ends[tp]) for tp in inputs}
+    return {tp: replace(chosen(new, tp, held[tp.partition], blobs.get(tp.partition), ends[tp]), end=ends[tp][1])
+            for tp in inputs}
 
 
 def _place(topic: str, partition: int, offset: int) -> str:

@@ -75,6 +75,7 @@ class Settings(BaseSettings):
             replays at full speed, which then cost a fifth less.
         session_timeout_ms: how long a worker may be silent before its groups give its partitions to others. Less than
             the broker's `group.min.session.timeout.ms`, 6000 by default, is refused by it.
+        trainers: trainer processes at a time in a worker, over all of its agents; others wait for their turn.
         replication_factor: of topics that `topics apply` creates; -1: the broker's default.
         broker_port: first port tried by the embedded broker.
         broker_heap_mb: Java heap of the embedded broker, MiB.
@@ -93,6 +94,7 @@ class Settings(BaseSettings):
     seed: int = Field(default=0, ge=0, lt=2**63)
     linger_ms: int = Field(default=0, ge=0, le=1000)
     session_timeout_ms: int = Field(default=10_000, ge=1000, le=300_000)
+    trainers: int = Field(default=1, ge=1, le=64)
     replication_factor: int = Field(default=-1, ge=-1, le=32)
     broker_port: int = Field(default=DEFAULT_PORT, ge=1, le=65535)
     broker_heap_mb: int = Field(default=512, ge=128)

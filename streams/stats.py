@@ -19,6 +19,7 @@ class AgentStats:
         last_offset: last input offset folded, by partition.
         flushed_offset: last input offset in a flush that was acknowledged, by partition.
         refused: dead letters since genesis of the partitions held now, by partition.
+        jobs_done: results of trainer processes that were published; `jobs_failed`: failures.
         lag: records between position and end of log as of the last fetch, by topic-partition.
     """
 
@@ -34,6 +35,8 @@ class AgentStats:
     flushed_offset: dict[int, int] = field(default_factory=dict)
     refused: dict[int, int] = field(default_factory=dict)
     lag: dict[str, int] = field(default_factory=dict)
+    jobs_done: int = 0
+    jobs_failed: int = 0
 
     def batch(self, size: int) -> None:
         """A batch was cut."""
@@ -61,5 +64,5 @@ class AgentStats:
             "last_offset": {str(k): v for k, v in sorted(self.last_offset.items())},
             "flushed_offset": {str(k): v for k, v in sorted(self.flushed_offset.items())},
             "refused": sum(self.refused.values()), "lag": dict(sorted(self.lag.items())),
-            "lag_total": sum(self.lag.values()),
+            "lag_total": sum(self.lag.values()), "jobs_done": self.jobs_done, "jobs_failed": self.jobs_failed,
         }

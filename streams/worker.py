@@ -142,8 +142,8 @@ def make_hosts(settings: Settings, agents: Mapping[str, Agent[Any]]) -> list[Age
         if name not in catalogue.AGENTS or not catalogue.AGENTS[name].built:
             known = ", ".join(a.name for a in catalogue.built_agents())
             raise ValueError(f"{name} is not an agent that runs; these do: {known}")
-    codec = Codec()
-    return [AgentHost(agent, settings, codec, identity_of(agent)) for agent in agents.values()]
+    codec, slots = Codec(), asyncio.Semaphore(settings.trainers)
+    return [AgentHost(agent, settings, codec, identity_of(agent), slots) for agent in agents.values()]
 
 
 @contextlib.asynccontextmanager

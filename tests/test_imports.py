@@ -34,7 +34,7 @@ MAY: dict[str, tuple[str, ...]] = {
     "streams.verify": (
         "schemas", "agents.contract", "streams.verify", "streams.fold", "streams.held", "streams.keeping",
         "streams.blobs", "streams.states", "streams.records", "streams.identity", "streams.log", "streams.commits",
-        "streams.driver", "streams.settings", "streams.unresolved",
+        "streams.driver", "streams.settings", "streams.unresolved", "streams.trainers.jobs",
     ),
     # What makes the controls and measured them, and the mathematics of looking often.
     "streams.verify.controls": (

@@ -145,6 +145,11 @@ class WorkerProcess:
                 [sys.executable, str(Path(__file__).with_name(script)), settings.broker, settings.topic_prefix,
                  settings.app_id, str(settings.data_dir), name], stderr=file, stdout=file)
 
+    @property
+    def pid(self) -> int:
+        """Of the process."""
+        return self._process.pid
+
     def kill(self) -> None:
         """SIGKILL."""
         self._process.kill()
