@@ -23,6 +23,7 @@ from streams.policies.blame import Divergence
 from streams.policies.deriving import Deriver, Report
 from streams.policies.ledger import LEDGER, Asked, Ledger, Version, read_ledger
 from streams.policies.rederive import OUTCOMES, Answer
+from streams.policies.refit import Refit
 from streams.settings import Settings
 from streams.starting import StoredStarts
 
@@ -41,7 +42,8 @@ With --json, one object:
   schema: quantum.rederive/1
   exit_code, counts (versions by answer), seconds, ledger_records
   answers: list of {policy_id, version, place, outcome, why, input,
-    parent, state, value: null or {ledger, made}; differs}
+    parent, state, value: null or {ledger, made}; differs;
+    refits: list of {job_id, place, log, made, why}}
   fetched: list of {topic, partition, first, last, records, bytes}
   divergences: list of {policy_id, version, place, source, what, differs,
     unjudged}
@@ -57,15 +59,18 @@ What each answer means, and what it cannot see: docs/policies.md."""
 @click.option("--agent-config", metavar="AGENT=JSON", multiple=True,
               help="Configuration that the worker gave an agent; may be given several times. --seed, too, must be the "
                    "worker's.")
+@click.option("--no-refit", is_flag=True, help="Take the results of fits from the log. Otherwise each fit that a "
+                                               "version rests on is made again, which takes as long as it took.")
 @json_option
 @settings_options
 @click.pass_context
-def rederive(ctx: click.Context, settings: Settings, name: str | None, every: bool, from_genesis: bool,
+def rederive(ctx: click.Context, settings: Settings, name: str | None, every: bool, from_genesis: bool, no_refit: bool,
              agent_config: tuple[str, ...], as_json: bool) -> None:
     """Make versions of a policy again from the records that their provenance names.
 
     State hash and bytes must be those on policy.ledger. Without a version: the newest. On a mismatch, the first event
-    at which the input goes another way is named. POLICY is e.g. q_learning/BTCUSDT.
+    at which the input goes another way is named. A version that rests on a fit matches only if that fit, made again,
+    has the very result that is on the log. POLICY is e.g. q_learning/BTCUSDT.
     """
     asked = _asked(name, every)
     began, codec = time.monotonic(), Codec()
@@ -73,7 +78,7 @@ def rederive(ctx: click.Context, settings: Settings, name: str | None, every: bo
     with judging(settings) as log:
         find_topic(log, settings, LEDGER)
         ledger = read_ledger(log.read(LEDGER), codec, None if asked is None else [asked.policy_id])
-        report = Deriver(log, roster, codec, lambda agent: StoredStarts(log, codec, agent))(
+        report = Deriver(log, roster, codec, lambda agent: StoredStarts(log, codec, agent), refit=not no_refit)(
             ledger, _versions(ledger, asked, every), from_genesis)
     seconds = time.monotonic() - began
     code = exit_code(report)
@@ -174,7 +179,12 @@ def _one(a: Answer) -> list[Text]:
         if pair is not None:
             word = "the same" if pair.same else f"made again {_short(pair.made)}"
             lines.append(Text(f"{name:<9} {_short(pair.ledger)}  {word}", style="" if pair.same else "red"))
+    lines += [Text(f"fit       {r.job_id}  {r.place}  {_refit(r)}", style="red" if r.why else "") for r in a.refits]
     return lines + [Text(f"differs   {text}") for text in a.differs]
+
+
+def _refit(r: Refit) -> str:
+    return "a failure, not to be made again" if r.failure else r.why or "the same"
 
 
 def _short(value: str | None) -> str:

@@ -28,6 +28,7 @@ from streams.policies.rederive import (
     judged,
     walk,
 )
+from streams.policies.refit import Refits
 from streams.verify.view import Log
 
 
@@ -65,10 +66,12 @@ class Deriver:
         codec: Avro codec.
         start_of: gives an agent's starts; None: always from genesis.
         identities: what the agents stamp on policies; None: what the roster's would.
+        refit: whether jobs are performed again whose results a version rests on; see `streams.policies.refit`.
     """
 
     def __init__(self, log: Log, roster: Mapping[str, Agent[Any]], codec: Codec, start_of: StartOf | None = None,
-                 identities: Mapping[str, Identity] | None = None) -> None:
+                 identities: Mapping[str, Identity] | None = None, refit: bool = True) -> None:
+        self._refit = refit
         self._log, self._roster, self._codec = log, roster, codec
         self._genesis: StartOf = lambda agent: Genesis(agent, codec)
         self._start_of = start_of or self._genesis
@@ -133,7 +136,8 @@ class Deriver:
             return
         watched = tuple(v for policy_id in policies for v in ledger.versions[policy_id]
                         if self._same_epoch(v, agent, topic, partition) and v.at <= todo[-1].at)
-        group = Group(agent, self._identity(agent), topic, partition, watched)
+        refits = Refits(agent, todo) if self._refit else None
+        group = Group(agent, self._identity(agent), topic, partition, watched, refits)
         walked, answers = self._pass(group, begin, todo, ledger)
         report.fetched.append(walked.fetched)
         if walked.started >= 0 and any(a.outcome != "MATCH" for a in answers) and low == 0:
@@ -165,12 +169,13 @@ class Deriver:
     def _pass(self, group: Group, fold: PartitionFold, todo: Sequence[Version],
               ledger: Ledger) -> tuple[Walked, list[Answer]]:
         walked = walk(self._log, group, fold, max(v.at for v in todo))
-        answers = []
+        answers, refits = [], group.refits
         for v in todo:
             earlier = [u for u in ledger.versions[v.policy.policy_id] if u.policy.version < v.policy.version]
             roots = any(hindrance(u, group.agent, group.identity) is not None for u in earlier)
             rivals = ledger.rivals.get((v.policy.policy_id, v.policy.version), ())
-            answers.append(judged(v, walked, group.identity, group.agent, self._codec, roots, rivals))
+            answers.append(judged(v, walked, group.identity, group.agent, self._codec, roots, rivals,
+                                  () if refits is None else refits.of.get(v.record.place, {}).values()))
         return walked, answers
 
     def _unpublished(self, report: Report, walked: Walked, ledger: Ledger, policies: set[str],

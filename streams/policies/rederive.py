@@ -23,6 +23,7 @@ from streams.fold import PartitionFold
 from streams.identity import Identity
 from streams.log import Record
 from streams.policies.ledger import LEDGER, Version
+from streams.policies.refit import Refit, Refits
 from streams.policies.telling_apart import differing
 from streams.records import CE_ID, Incoming, Outgoing, header
 from streams.verify.view import Log
@@ -85,6 +86,7 @@ class Answer:
         state: hash of the state behind it.
         value: SHA-256 of the record's value.
         differs: fields of the record that differ, in words.
+        refits: jobs whose results it rests on, performed again.
     """
 
     policy_id: str
@@ -97,6 +99,7 @@ class Answer:
     state: Compared | None = None
     value: Compared | None = None
     differs: tuple[str, ...] = ()
+    refits: tuple[Refit, ...] = ()
 
 
 @dataclass
@@ -149,6 +152,7 @@ class Group:
 
     Attributes:
         watched: versions passed by.
+        refits: performs the jobs again that versions asked for rest on; None: results are taken from the log.
     """
 
     agent: Agent[Any]
@@ -156,6 +160,7 @@ class Group:
     topic: str
     partition: int
     watched: tuple[Version, ...]
+    refits: Refits | None = None
 
 
 def incoming(record: Record) -> Incoming:
@@ -181,9 +186,12 @@ def walk(log: Log, group: Group, fold: PartitionFold, upto: int) -> Walked:
         here = ends.get(record.offset, ())
         if here:  # the platform does not enter the state; a worker elsewhere may have made the version before
             fold.identity = replace(group.identity, platform=_provenance(here[0]).platform)
+        jobs = {} if group.refits is None else group.refits.before(fold, record)
         for out in fold.apply(incoming(record)):
             if out.topic == LEDGER:
                 walked.made[header(out.headers, CE_ID) or ""] = out
+        if group.refits is not None:
+            group.refits.behind(jobs, fold, record)
         for v in here:
             walked.states[v.record.place] = _hash(fold, v.policy.scope)
     return walked
@@ -230,13 +238,14 @@ def answer(v: Version, outcome: Outcome, why: str, **more: Any) -> Answer:
 
 
 def judged(v: Version, walked: Walked, ours: Identity, agent: Agent[Any], codec: Codec, roots: bool,
-           rivals: Iterable[Record]) -> Answer:
+           rivals: Iterable[Record], refits: Iterable[Refit] = ()) -> Answer:
     """Hold a version against what the pass made.
 
     Args:
         roots: whether an earlier version of the policy was made by other code or another configuration, so that the
             parent cannot be had from genesis.
         rivals: other records of the version on the ledger.
+        refits: jobs whose results it rests on, performed again.
     """
     p, out = _provenance(v), walked.made.get(v.ce_id)
     parent = Compared(p.parent_hash, walked.parents.get(v.record.place) if p.from_offset > 0 else None)
@@ -245,10 +254,16 @@ def judged(v: Version, walked: Walked, ours: Identity, agent: Agent[Any], codec:
     value = Compared(_sha(v.record.value), None if made is None else _sha(made))
     told: dict[str, Any] = {"parent": parent, "state": state, "value": value}
     bad = [name for name, compared in told.items() if not compared.same]
-    other = [r.place for r in rivals]
-    if not bad and not other:
+    told["refits"] = refits = tuple(refits)
+    other, unlike = [r.place for r in rivals], [r.why for r in refits if r.why is not None]
+    if not bad and not other and not unlike:
         where = "" if p.platform == ours.platform else f"; it was made on {p.platform}"
-        return answer(v, "MATCH", f"state and bytes are what the input gives{where}", **told)
+        fits = sum(not r.failure for r in refits)
+        again = f", and so is the result of {fits} job{'s' * (fits > 1)}, performed again" if fits else ""
+        return answer(v, "MATCH", f"state and bytes are what the input gives{again}{where}", **told)
+    if unlike and not bad and p.platform != ours.platform:
+        return answer(v, "OTHER_PLATFORM", f"made on {p.platform}, this is {ours.platform}; here {'; '.join(unlike)}: "
+                                           f"rederive there", **told)
     if out is None:
         differs: tuple[str, ...] = (f"no version of it follows from {p.input_topic}-{p.input_partition}@{v.at}",)
     else:
@@ -264,6 +279,7 @@ def judged(v: Version, walked: Walked, ours: Identity, agent: Agent[Any], codec:
     why = f"{_words(bad)} of the ledger do not follow from the input" if bad else ""
     if other:
         why += ("; " if why else "") + f"the ledger holds the version more than once, also at {', '.join(other)}"
+    why = "; ".join(([why] if why else []) + unlike)
     return answer(v, "MISMATCH", why, differs=differs, **told)
 
 

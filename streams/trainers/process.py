@@ -38,12 +38,12 @@ def order_of(agent: Agent[Any], job: Job) -> bytes:
     return len(body).to_bytes(ORDER_LENGTH_BYTES, "big") + body
 
 
-async def performed(order: bytes, timeout_s: float, started: Callable[[int], None] = lambda pid: None) -> Done:
+async def performed(order: bytes, timeout_s: float | None, started: Callable[[int], None] = lambda pid: None) -> Done:
     """Have a job performed in a process of its own; the process has ended when this returns or raises.
 
     Args:
         order: see `order_of`.
-        timeout_s: wall time, after which the process is killed.
+        timeout_s: wall time, after which the process is killed; None: never.
         started: told the process's id.
 
     Raises:
