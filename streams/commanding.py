@@ -23,7 +23,7 @@ from streams.commanded import MAX_STATE_BYTES
 from streams.identity import identity_of
 from streams.log import LogReader, NoBroker, Record, Start
 from streams.policies.ledger import LEDGER, read_ledger
-from streams.records import Incoming, encode_event
+from streams.records import CE_ID, Incoming, Outgoing, encode_event, header
 from streams.settings import Settings
 from streams.starting import StoredStarts
 
@@ -151,13 +151,24 @@ def _with(command: PolicyCommand, **changes: Any) -> PolicyCommand:
 
 def _command(log: LogReader, codec: Codec, kind: Command, scope: str | None, known_ms: int, actor: str,
              reason: str) -> PolicyCommand:
-    """A command of now: event time by the scope's clock, behind every command before it."""
+    """A command of now, behind every command before it."""
+    return PolicyCommand(command_id=f"{kind.lower()}-{uuid.uuid4().hex[:16]}", command=kind, actor=actor, reason=reason,
+                         ts_ms=event_now(log, codec, COMMANDS, scope, known_ms))
+
+
+def event_now(log: LogReader, codec: Codec, topic: str, scope: str | None = None, known_ms: int = 0) -> int:
+    """Event time for something that a person writes now: by the scope's clock, behind everything on the topic before.
+
+    Args:
+        topic: that it will be written to.
+        scope: whose clock; None: that of all.
+        known_ms: event time that has passed for sure, 0 where none is known.
+    """
     ticks = [e for e in _last(log, codec, CLOCK) if isinstance(e, Tick)]
     own = [t.ts_ms for t in ticks if t.symbol == scope] or [t.ts_ms for t in ticks if t.symbol is None]
-    before = [e.ts_ms for e in _last(log, codec, COMMANDS) if isinstance(e, PolicyCommand)]
+    before: list[int] = [e.ts_ms for e in _last(log, codec, topic)]  # type: ignore[attr-defined]
     now_ms = max(own, default=0) or known_ms or int(time.time() * 1000)
-    return PolicyCommand(command_id=f"{kind.lower()}-{uuid.uuid4().hex[:16]}", command=kind, actor=actor, reason=reason,
-                         ts_ms=max(now_ms, known_ms, max(before, default=-1) + 1))
+    return max(now_ms, known_ms, max(before, default=-1) + 1)
 
 
 def _last(log: LogReader, codec: Codec, topic: str) -> list[Event]:
@@ -227,23 +238,32 @@ def written(settings: Settings, codec: Codec, command: PolicyCommand) -> str:
     Raises:
         NoBroker: it was not acknowledged in time.
     """
-    record = encode_event(codec, COMMANDS, command, command.command_id, command.actor)
+    return said(settings, encode_event(codec, COMMANDS, command, command.command_id, command.actor))
+
+
+def said(settings: Settings, record: Outgoing) -> str:
+    """Write what a person says; its place on the log.
+
+    Raises:
+        NoBroker: it was not acknowledged in time.
+    """
+    name = header(record.headers, CE_ID)
     producer, place, problem = Producer(settings.producer()), "", ""
 
     def delivered(error: Any, message: Any) -> None:
         nonlocal place, problem
         problem = "" if error is None else error.str()
-        place = place if error is not None else f"{COMMANDS}-{message.partition()}@{message.offset()}"
+        place = place if error is not None else f"{record.topic}-{message.partition()}@{message.offset()}"
 
     try:
-        producer.produce(settings.topic(COMMANDS), record.value, record.key, headers=list(record.headers),
+        producer.produce(settings.topic(record.topic), record.value, record.key, headers=list(record.headers),
                          on_delivery=delivered)
         producer.flush(ACK_S)
     except KafkaException as exc:
         problem = exc.args[0].str()
     if not place:
-        raise NoBroker(f"the broker {settings.broker} did not acknowledge {command.command_id}"
-                       f"{f': {problem}' if problem else ''}; look for it on {COMMANDS} before you send another")
+        raise NoBroker(f"the broker {settings.broker} did not acknowledge {name}"
+                       f"{f': {problem}' if problem else ''}; look for it on {record.topic} before you send another")
     return place
 
 
