@@ -46,6 +46,7 @@ from streams.records import (
 )
 from streams.relay import targets
 from streams.settings import Settings
+from streams.trainers.jobs import JOB_ID, OpenJobs
 
 CODEC = Codec()
 SHOWN = 4
@@ -92,14 +93,15 @@ def judge(written: Written, roster: Mapping[str, Agent[Any]],
     """
     found = Found()
     due: dict[str, dict[str, Outgoing]] = defaultdict(dict)
+    asked: set[str] = set()
     letters: set[tuple[str, ...]] = set()
     for name, agent in roster.items():
         io = AGENTS[name]
         _relayed(found, written, io)
         for partition in sorted(written[io.input_topic]):
             fold = PartitionFold(agent, partition, CODEC, (identities or {}).get(name))
-            _stated(found, written, io, partition, fold, _folded(found, written, io, fold, due, letters))
-    _published(found, written, due, {topic for name in roster for topic in (*AGENTS[name].writes,)})
+            _stated(found, written, io, partition, fold, _folded(found, written, io, fold, due, letters, asked))
+    _published(found, written, due, asked, {topic for name in roster for topic in (*AGENTS[name].writes,)})
     there = {_letter(r) for topic in written if topic.endswith(".dlq") for r in _all(written, topic)}
     found.say("dead letters missing", sorted(letters - there))
     found.say("dead letters that do not follow", sorted(there - letters))
@@ -153,8 +155,9 @@ def _relayed(found: Found, written: Written, io: AgentIO) -> None:
 
 # ---------------------------------------------------------------------- fold, outputs, state
 def _folded(found: Found, written: Written, io: AgentIO, fold: PartitionFold, due: dict[str, dict[str, Outgoing]],
-            letters: set[tuple[str, ...]]) -> dict[int, PartitionHead]:
+            letters: set[tuple[str, ...]], asked: set[str]) -> dict[int, PartitionHead]:
     """Fold a partition to its end; the heads that it passes at the offsets which the changelog names."""
+    jobs = OpenJobs(fold)
     stops = {h.input_offset for h in _rows(written, io, fold.partition)[1]}
     heads = {-1: fold.head()}
     for record in written[io.input_topic][fold.partition]:
@@ -163,9 +166,11 @@ def _folded(found: Found, written: Written, io: AgentIO, fold: PartitionFold, du
                 letters.add(_letter(out))
             else:
                 due[out.topic][header(out.headers, CE_ID) or ""] = out
+        asked |= {f"{io.name}:{job_id}" for job_id in jobs.look()}
         if record.offset in stops:
             heads[record.offset] = fold.head()
         found.figures["folded"] += 1
+    found.say(f"jobs of {io.input_topic}-{fold.partition} that nobody has answered", sorted(jobs.look()))
     return heads
 
 
@@ -225,8 +230,9 @@ def _stated(found: Found, written: Written, io: AgentIO, partition: int, fold: P
     found.figures["heads"] += 1
 
 
-def _published(found: Found, written: Written, due: Mapping[str, dict[str, Outgoing]], writes: set[str]) -> None:
-    """Output topics after dropping repeated ids."""
+def _published(found: Found, written: Written, due: Mapping[str, dict[str, Outgoing]], asked: set[str],
+               writes: set[str]) -> None:
+    """Output topics after dropping repeated ids. What trainers and hosts wrote of a job answers one that was asked."""
     for topic in sorted(writes | set(due)):
         first: dict[str, Record] = {}
         newest: dict[tuple[int, str, int], tuple[int, int]] = {}
@@ -235,7 +241,8 @@ def _published(found: Found, written: Written, due: Mapping[str, dict[str, Outgo
             old = first.setdefault(ce_id, record)
             if old is not record:
                 found.figures["repeated outputs"] += 1
-                if (old.key, old.value, old.headers) != (record.key, record.value, record.headers):
+                same = (old.key, old.value) == (record.key, record.value)
+                if not same or (old.headers != record.headers and _answers(record) is None):  # by another worker
                     found.wrong.append(f"two records with the id {ce_id}: {old.place} and {record.place}")
                 continue
             written_by = output_id(ce_id)
@@ -245,12 +252,22 @@ def _published(found: Found, written: Written, due: Mapping[str, dict[str, Outgo
                     found.wrong.append(f"out of order: {record.place}, id {ce_id}")
                 newest[place] = at
         want = due.get(topic, {})
+        jobs = {i: job for i, r in first.items() if (job := _answers(r)) is not None}
+        found.say(f"answers on {topic} that nobody asked for", sorted(i for i, j in jobs.items() if j not in asked))
+        found.figures["answers"] += len(jobs)
         if TOPICS[topic].cleanup != "compact":
             found.say(f"missing on {topic}", sorted(set(want) - set(first)))
-        found.say(f"on {topic} without following from the input", sorted(set(first) - set(want)))
+        found.say(f"on {topic} without following from the input", sorted(set(first) - set(want) - set(jobs)))
         found.say(f"other bytes on {topic}", [r.place for i, r in first.items() if i in want and (
             r.key, r.value, r.headers) != (want[i].key, want[i].value, want[i].headers)])
         found.figures["outputs"] += len(first)
+
+
+def _answers(record: Record) -> str | None:
+    """`agent:job id` of what was written of a job; None for what a fold published."""
+    writer, _, kind = (header(record.headers, CE_ID) or "").partition(":")
+    job_id = header(record.headers, JOB_ID)
+    return f"{writer}:{job_id}" if job_id is not None and kind.startswith(("job:", "failed:")) else None
 
 
 # ---------------------------------------------------------------------- counts

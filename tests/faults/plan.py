@@ -15,6 +15,8 @@ from itertools import count
 from typing import Literal
 
 from agents.algorithms.counter import uniform
+from agents.roster import ROSTER
+from streams.trainers.jobs import has_jobs
 
 RUNNING = (
     "publish.before", "publish.half", "publish.queued", "publish.acked",
@@ -26,9 +28,11 @@ RECOVERY = ("takeup.begin", "restore.before", "restore.done", "fence.before", "f
             "takeup.done")
 POINTS = (*RUNNING, *RECOVERY)
 ANYWHERE = "anywhere"
+FITTING = any(has_jobs(kind()) for kind in ROSTER.values())
+"""Whether an agent of the roster has long work: then its trainer processes are struck as well."""
 BLIND = 0.25  # share of the faults that strike anywhere without waiting for the worker to be at work
 
-Kind = Literal["kill", "freeze", "join", "broker kill", "broker freeze"]
+Kind = Literal["kill", "freeze", "join", "broker kill", "broker freeze", "trainer kill"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +40,8 @@ class Fault:
     """One fault.
 
     Attributes:
-        kind: SIGKILL or SIGSTOP of a worker, a worker more that joins and is told to stop, or the broker's.
+        kind: SIGKILL or SIGSTOP of a worker, a worker more that joins and is told to stop, or the broker's; SIGKILL of
+            a trainer process of any worker.
         slot: which worker.
         point: a named point, or `ANYWHERE`.
         nth: at which arrival there.
@@ -56,6 +61,8 @@ class Fault:
     def __str__(self) -> str:
         if self.kind.startswith("broker"):
             return f"{self.kind}, after {self.after_s:.2f} s, away {self.hold_s:.2f} s"
+        if self.kind == "trainer kill":
+            return f"{self.kind}, after {self.after_s:.2f} s"
         if self.kind == "join":
             return f"join of a worker more, stays {self.hold_s:.2f} s"
         where = f"{'blind ' if self.blind else ''}anywhere, after {self.after_s:.2f} s" if self.point == ANYWHERE \
@@ -83,18 +90,18 @@ class Plan:
 
 
 def draw(seed: int, *, workers: int, session_s: float, kills: int, freezes: int, broker_kills: int = 0,
-         broker_freezes: int = 0, joins: int = 0, at_points: float = 0.5) -> Plan:
+         broker_freezes: int = 0, joins: int = 0, at_points: float = 0.5, trainer_kills: int = 0) -> Plan:
     """A plan.
 
     Args:
         seed: decides everything below.
         workers: how many run.
         session_s: the groups' session time-out: freezes outlast it.
-        kills, freezes, broker_kills, broker_freezes, joins: how many faults of each kind.
+        kills, freezes, broker_kills, broker_freezes, joins, trainer_kills: how many faults of each kind.
         at_points: share of kills and freezes at named points.
     """
     kinds: list[Kind] = [*["kill"] * kills, *["freeze"] * freezes, *["broker kill"] * broker_kills,
-                         *["broker freeze"] * broker_freezes, *["join"] * joins]
+                         *["broker freeze"] * broker_freezes, *["join"] * joins, *["trainer kill"] * trainer_kills]
     order = sorted(range(len(kinds)), key=lambda i: uniform(seed, "faults", "order", i))
     places = _places(seed, kills + freezes, at_points)
     faults = []
@@ -104,7 +111,7 @@ def draw(seed: int, *, workers: int, session_s: float, kills: int, freezes: int,
 
         kind, worker = kinds[i], i < kills + freezes
         longest = {"kill": 0.0 if u("at once") < 0.7 else 1.5 * session_s, "freeze": 1.0 * session_s,
-                   "broker kill": 2.0, "broker freeze": 3.0 * session_s, "join": 2.0}[kind]
+                   "broker kill": 2.0, "broker freeze": 3.0 * session_s, "join": 2.0, "trainer kill": 0.0}[kind]
         faults.append(Fault(
             kind=kind, slot=int(u("slot") * workers) if worker else 0, point=places[i] if worker else ANYWHERE,
             nth=1 + int(u("nth") * (3 if worker and places[i] in RECOVERY else 6)),
@@ -116,13 +123,15 @@ def draw(seed: int, *, workers: int, session_s: float, kills: int, freezes: int,
 
 def short_form() -> Plan:
     """What the default tests play: some ten faults on two workers."""
-    return draw(8, workers=2, session_s=2.0, kills=6, freezes=1, broker_kills=1, at_points=3 / 7)
+    return draw(8, workers=2, session_s=2.0, kills=6, freezes=1, broker_kills=1, at_points=3 / 7,
+                trainer_kills=2 * FITTING)
 
 
 def long_form() -> tuple[Plan, ...]:
     """What `make soak` plays: 200 kills, 40 freezes and 20 kills of the broker over ten runs with 1 to 3 workers."""
     return tuple(draw(seed, workers=workers, session_s=3.0, kills=20, freezes=4, broker_kills=2, broker_freezes=1,
-                      joins=1) for seed, workers in enumerate((1, 2, 3, 1, 2, 3, 1, 2, 3, 2), 101))
+                      joins=1, trainer_kills=5 * FITTING)
+                 for seed, workers in enumerate((1, 2, 3, 1, 2, 3, 1, 2, 3, 2), 101))
 
 
 def _places(seed: int, number: int, at_points: float) -> list[str]:

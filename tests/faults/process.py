@@ -87,6 +87,11 @@ class Slot:
         """Process id."""
         return int(self._process.pid)
 
+    @property
+    def running(self) -> bool:
+        """Whether a worker is here."""
+        return self._process is not None and self.exit_code() is None
+
     def start(self, order: tuple[str, str, int] | None = None) -> None:
         """A new worker, with a point armed from the start if there is an order."""
         if order is not None:

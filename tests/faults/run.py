@@ -16,7 +16,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from unittest import mock
@@ -39,6 +39,7 @@ from streams.settings import Settings
 from tests.faults.judge import Found, Written, counts, judge, read_all
 from tests.faults.plan import ANYWHERE, RECOVERY, Fault, Plan
 from tests.faults.process import Slot, prepare
+from tests.streams.hosting import trainers
 from tests.streams.rostered import behind
 
 SYMBOLS = ("FAUNA0", "FAUNA3", "FAUNA1", "FAUNA2", "FAUNA4", "FAUNA5")  # in partitions 2, 2, 0, 3, 1, 1 of four
@@ -82,7 +83,8 @@ class Report:
             "seed": self.plan.seed, "workers": self.plan.workers, "kills": self.kills.total(),
             "at points": self.kills.total() - self.kills[ANYWHERE], "freezes": self.freezes.total(),
             "broker kills": self.others["broker kill"], "broker freezes": self.others["broker freeze"],
-            "joins": self.others["join"], **{name: figures[name] for name in (
+            "joins": self.others["join"], "trainer kills": self.others["trainer kill"],
+            **{name: figures[name] for name in (
                 "candles", "trades", "versions", "folded", "copies", "repeated copies", "outputs", "repeated outputs",
                 "scopes", "heads")},
             "compacted": sum(self.compacted.values()), "wrong": len(self.wrong), "seconds": round(self.seconds),
@@ -169,12 +171,14 @@ class Injector:
             self._freeze(fault, self._slots[fault.slot])
         elif fault.kind == "join":
             self._joined(fault.hold_s)
+        elif fault.kind == "trainer kill":
+            self._trainer(fault.after_s)
         else:
             self._slots[0].at_work(AT_WORK_S)
             time.sleep(fault.after_s)
             strike = self._broker.kill if fault.kind == "broker kill" else self._broker.freeze
             strike(fault.hold_s)
-        if fault.kind not in ("kill", "freeze"):
+        if fault.kind not in ("kill", "freeze", "trainer kill"):
             self._report.others[fault.kind] += 1
         for slot in self._slots:
             self.running(slot)
@@ -237,6 +241,22 @@ class Injector:
         slot.at_work(AT_WORK_S if not alone else self._report.plan.session_s)
         if alone:
             self.stop(self._guest)
+
+    def _trainer(self, after_s: float) -> None:
+        """Kill a trainer process, whosever; none may be at work for a while."""
+        give_up = time.monotonic() + AT_WORK_S
+        while not (found := self.trainers()) and time.monotonic() < give_up:
+            time.sleep(0.05)
+        time.sleep(after_s)
+        found = self.trainers() or found
+        for trainer in found[:1]:
+            with suppress(psutil.NoSuchProcess):
+                trainer.kill()
+        self._report.others["trainer kill" if found else "no trainer"] += 1
+
+    def trainers(self) -> list[psutil.Process]:
+        """Trainer processes of all workers."""
+        return [t for slot in (*self._slots, self._guest) if slot.running for t in trainers(slot.pid)]
 
     def _joined(self, for_s: float) -> None:
         self._guest.start()
@@ -324,6 +344,9 @@ def _come_to_rest(settings: Settings, report: Report, injector: Injector, slots:
         time.sleep(0.2)
         for slot in slots:
             injector.running(slot)
+        if injector.trainers():
+            quiet = 0
+            continue
         try:
             left = behind(settings)
         except (NoBroker, KafkaException):

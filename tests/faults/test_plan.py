@@ -28,6 +28,14 @@ def test_the_long_form_strikes_as_often_as_promised_and_at_every_point() -> None
     assert all(f.hold_s > plan.session_s for plan in plans for f in plan.faults if f.kind == "freeze")
 
 
+def test_trainer_kills_come_on_top_and_change_no_other_fault() -> None:
+    with_them = draw(1, workers=2, session_s=3.0, kills=9, freezes=3, trainer_kills=4)
+    without = draw(1, workers=2, session_s=3.0, kills=9, freezes=3)
+    assert with_them.number("trainer kill") == 4
+    assert [f for f in with_them.faults if f.kind != "trainer kill"] == list(without.faults)
+    assert with_them.faults != without.faults
+
+
 def test_the_short_form_has_two_kills_at_named_points_and_freezes_and_stops_the_broker() -> None:
     plan = short_form()
     pointed = [f.point for f in plan.faults if f.kind == "kill" and f.point != ANYWHERE]

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import confluent_kafka as ck
+import psutil
 from confluent_kafka.admin import AdminClient
 from faust.types import TP
 
@@ -26,6 +27,7 @@ from streams.log import LogReader, Record
 from streams.records import encode_event
 from streams.restore import restore
 from streams.settings import Settings
+from streams.trainers.process import CHILD
 from tests.streams.counting import Count, CountingFeatures, CountingLearner, chained
 
 FEATURES = ("market.candles", "market.candles.dlq", "features.inbox", "features.changelog", "market.features",
@@ -167,6 +169,22 @@ class WorkerProcess:
     def pause(self, paused: bool) -> None:
         """SIGSTOP or SIGCONT."""
         self._process.send_signal(signal.SIGSTOP if paused else signal.SIGCONT)
+
+
+def trainers(parent: int | None = None) -> list[psutil.Process]:
+    """Trainer processes below a process; default this one."""
+    found = []
+    try:
+        children = psutil.Process(parent).children(recursive=True)
+    except psutil.NoSuchProcess:
+        return []
+    for process in children:
+        try:
+            if CHILD in process.cmdline():
+                found.append(process)
+        except (psutil.NoSuchProcess, psutil.ZombieProcess):
+            continue
+    return found
 
 
 async def deleted(settings: Settings, *names: str) -> None:

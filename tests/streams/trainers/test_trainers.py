@@ -13,12 +13,13 @@ import pytest
 
 from agents.contract import Config
 from schemas.events import DriftDetected, HealthAlert
+from streams.identity import identity_of
 from streams.records import header
 from streams.settings import Settings
 from streams.trainers.jobs import JOB_DURATION, JOB_ID, JOB_SEED, JOB_WORKER
-from streams.trainers.process import CHILD
 from streams.worker import run_agents
-from tests.streams.hosting import CODEC, WorkerProcess, folds, in_loop, produce, read, until
+from tests.faults.judge import judge, read_all
+from tests.streams.hosting import CODEC, WorkerProcess, folds, in_loop, produce, read, trainers, until
 from tests.streams.trainers.fitter import (
     ASKS,
     BACK_OFF_MS,
@@ -43,18 +44,6 @@ def nothing_left() -> Iterator[None]:
     assert trainers() == []
 
 
-def trainers(parent: int | None = None) -> list[psutil.Process]:
-    """Trainer processes below a process; default this one."""
-    found = []
-    for process in psutil.Process(parent).children(recursive=True):
-        try:
-            if CHILD in process.cmdline():
-                found.append(process)
-        except psutil.NoSuchProcess:
-            continue
-    return found
-
-
 async def a_trainer(parent: int | None = None) -> psutil.Process:
     """The trainer process, once there is one that has begun its job."""
     await until(lambda: any(t.cpu_times().user > 0.3 for t in trainers(parent)), "a trainer at work")
@@ -69,6 +58,13 @@ def state(settings: Settings, agent: Fitter | None = None, symbol: str = SYMBOL)
             assert isinstance(found, Fits)
             return found
     return Fits()
+
+
+def undisturbed(settings: Settings) -> None:
+    """All that was written is what the input comes to: state, outputs, answers to jobs that were asked."""
+    found = judge(read_all(settings), {NAME: Fitter()}, {NAME: identity_of(Fitter())})
+    assert found.wrong == []
+    assert found.figures["answers"] > 0
 
 
 def results(settings: Settings, kind: str = "done") -> list[DriftDetected]:
@@ -194,6 +190,7 @@ async def test_a_worker_killed_during_a_fit_leaves_no_trainer_and_one_result_cou
     async with run_agents(prefix, {NAME: Fitter()}):
         await until(lambda: bool(state(prefix).done), "the fold of the result")
     assert len(state(prefix).done) == len(results(prefix)) == 1
+    undisturbed(prefix)
 
 
 @in_loop
@@ -217,6 +214,7 @@ async def test_two_results_of_a_job_count_once_and_are_the_same_record(prefix: S
         worker.kill()
     assert len({(r.key, r.value, header(r.headers, "ce_id")) for r in read(prefix, RESULTS)}) == 1
     assert len(state(prefix).done) == 1
+    undisturbed(prefix)
 
 
 @in_loop
@@ -239,3 +237,4 @@ async def test_a_fit_lives_through_a_rebalance_or_begins_anew_elsewhere(prefix: 
             other.kill()
     assert sorted(e.symbol for e in results(prefix)) == symbols
     assert results(prefix, "failed") == []
+    undisturbed(prefix)
