@@ -20,7 +20,6 @@ from typing import Any
 import msgspec
 
 ORDER_LENGTH_BYTES = 8
-NICENESS = 10
 PR_SET_PDEATHSIG = 1
 
 
@@ -98,7 +97,6 @@ def perform(order: Order) -> Answer:
 def main(parent: int) -> None:
     """One job of the parent's."""
     _die_with(parent)
-    os.nice(NICENESS)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C in a terminal is the worker's to obey
     answers = os.dup(1)
     os.dup2(2, 1)

@@ -20,6 +20,7 @@ from agents.contract import Agent, Job
 from streams.trainers.child import ORDER_LENGTH_BYTES, Answer, Done, Order, Raised
 
 CHILD = "streams.trainers.child"
+NICENESS = 10  # above the worker's own
 TAIL_BYTES = 2_000
 ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS",
               "VECLIB_MAXIMUM_THREADS", "NUMBA_NUM_THREADS")
@@ -57,6 +58,8 @@ async def performed(order: bytes, timeout_s: float | None, started: Callable[[in
     assert stdout is not None
     assert stderr is not None
     try:
+        with contextlib.suppress(ProcessLookupError):  # from here, so that its imports are not in the worker's way
+            os.setpriority(os.PRIO_PROCESS, process.pid, os.getpriority(os.PRIO_PROCESS, 0) + NICENESS)
         started(process.pid)
         async with asyncio.timeout(timeout_s):
             answer, tail, _ = await asyncio.gather(stdout.read(), _tail(stderr), _hand(stdin, order))
