@@ -10,6 +10,7 @@ from agents.experience import ExperienceAgent
 from agents.features import Features
 from agents.paper_execution import PaperExecutionAgent
 from agents.q_learning import QLearningAgent
+from agents.risk_controller import RiskControllerAgent
 
 ROSTER: dict[str, type[Agent[Any]]] = {
     Features.name: Features,
@@ -17,4 +18,5 @@ ROSTER: dict[str, type[Agent[Any]]] = {
     PaperExecutionAgent.name: PaperExecutionAgent,
     ExperienceAgent.name: ExperienceAgent,
     QLearningAgent.name: QLearningAgent,
+    RiskControllerAgent.name: RiskControllerAgent,
 }

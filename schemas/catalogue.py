@@ -135,7 +135,8 @@ _BASE: tuple[Topic, ...] = (
     _t("experiment.definitions", None, "experiment_id", "A/B tests as defined.", built=False),
     _t("experiment.assignments", None, "symbol", "Variants assigned.", built=False),
     _t("experiment.verdicts", None, "experiment_id", "Results of A/B tests.", built=False),
-    _t("risk.mode.changed", None, "scope", "Risk modes.", built=False),
+    _t("risk.mode.changed", "RiskModeChanged", "scope", "Risk modes, with the reasons for each change.", partitions=1,
+       retention_ms=FOREVER),
     _t("control.reveal", "ControlReveal", "run_id", "Key of the blind controls.", partitions=1, retention_ms=FOREVER),
     _t("state.blobs", None, "agent:scope:sha256:i/n", "Heavy state in chunks; see streams/blobs.py.",
        cleanup="compact"),
@@ -171,8 +172,10 @@ AGENTS: Mapping[str, AgentIO] = {
         _io("model_lifecycle", {"decision.outcome": "gather"}, ("clm.fit.requested",), built=False),
         _io("shadow", {"clm.predictions": "by_scope"}, ("shadow.comparisons",), built=False),
         _io("experiments", {"experiment.definitions": "broadcast"}, ("experiment.assignments",), built=False),
-        _io("risk_controller", {"system.health.alert": "gather"}, ("risk.mode.changed", "policy.ledger"),
-            built=False),
+        _io("risk_controller",
+            {"system.health.alert": "gather", "policy.commands": "gather", "execution.trade.closed": "gather",
+             "execution.equity.marked": "gather", "market.regime.changed": "gather", "system.clock": "gather"},
+            ("risk.mode.changed", "policy.ledger"), partitions=1),
     )
 }
 

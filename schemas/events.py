@@ -37,8 +37,11 @@ REGIME_SYMBOLS: tuple[Regime, ...] = ("bull", "bear", "sideways", "volatile")
 OrphanReason = Literal["NO_DECISION_ID", "UNKNOWN_DECISION", "LATE"]
 ORPHAN_REASON_SYMBOLS: tuple[OrphanReason, ...] = ("NO_DECISION_ID", "UNKNOWN_DECISION", "LATE")
 
-Command = Literal["HALT", "RESUME", "FREEZE", "UNFREEZE", "ROLLBACK", "RETIRE"]
-COMMAND_SYMBOLS: tuple[Command, ...] = ("HALT", "RESUME", "FREEZE", "UNFREEZE", "ROLLBACK", "RETIRE")
+Command = Literal["HALT", "RESUME", "FREEZE", "UNFREEZE", "ROLLBACK", "RETIRE", "OVERRIDE", "CLEAR"]
+COMMAND_SYMBOLS: tuple[Command, ...] = ("HALT", "RESUME", "FREEZE", "UNFREEZE", "ROLLBACK", "RETIRE", "OVERRIDE", "CLEAR")
+
+RiskMode = Literal["CONSERVATIVE", "MODERATE", "AGGRESSIVE", "TURBO"]
+RISK_MODE_SYMBOLS: tuple[RiskMode, ...] = ("CONSERVATIVE", "MODERATE", "AGGRESSIVE", "TURBO")
 
 PolicyStatus = Literal["ACTIVE", "FROZEN", "RETIRED"]
 POLICY_STATUS_SYMBOLS: tuple[PolicyStatus, ...] = ("ACTIVE", "FROZEN", "RETIRED")
@@ -556,7 +559,7 @@ class PolicyCommand(Event, frozen=True, kw_only=True, gc=False):
     ts_ms: int
     """Event time from which it holds."""
     command: Command
-    """HALT and RESUME: close positions and open none. The others act on a policy: FREEZE stops learning, UNFREEZE lets it go on, ROLLBACK takes an old state back, RETIRE ends it."""
+    """HALT and RESUME: close positions and open none. The others act on a policy: FREEZE stops learning, UNFREEZE lets it go on, ROLLBACK takes an old state back, RETIRE ends it. OVERRIDE and CLEAR act on the risk policy: a mode by command until a time, and the end of that."""
     symbol: str | None = None
     """Symbol that it concerns; null: all."""
     policy_id: str | None = None
@@ -577,6 +580,10 @@ class PolicyCommand(Event, frozen=True, kw_only=True, gc=False):
     """With ROLLBACK: SHA-256 of scope, a zero byte and that state, hex; what the version's provenance names."""
     state_format: int | None = None
     """With ROLLBACK: format version of that state."""
+    mode: RiskMode | None = None
+    """With OVERRIDE: the risk mode."""
+    until_ms: int | None = None
+    """With OVERRIDE: event time at which it ends."""
 
 
 class PolicyConfig(Event, frozen=True, kw_only=True, gc=False):
@@ -629,6 +636,8 @@ class PolicyRecord(Event, frozen=True, kw_only=True, gc=False):
     """Action names in the order of every array below."""
     tabular: Tabular | None = None
     """Payload of a tabular policy; null for other kinds."""
+    limits: RiskPolicy | None = None
+    """Payload of a risk policy; null for other kinds."""
     edge_claim: bool | None = None
     """Whether the outcomes of this policy's own decisions show a mean above neutral (0): true while edge.lower_r is above 0, false while it is not; null where it was not evaluated (fewer than 100 outcomes, or a learner that does not evaluate it). It speaks of this version: a later one may take it back."""
     edge: Edge | None = None
@@ -679,6 +688,42 @@ class Cell(Event, frozen=True, kw_only=True, gc=False):
     """Action with the highest estimate."""
 
 
+class RiskPolicy(Event, frozen=True, kw_only=True, gc=False):
+    """Limits in force, and those that take their place past the policy's end."""
+
+    SCHEMA_NAME: ClassVar[str] = "RiskPolicy"
+    now: RiskLimits
+    """Limits in force."""
+    otherwise: RiskLimits
+    """Limits past valid_until_ms: those of the mode that fallback names."""
+    synthetic: bool
+    """Whether they bind symbols of origin SYNTHETIC too; false: those are judged by nothing here and bound by nothing."""
+    full_books: tuple[str, ...]
+    """Books that held max_positions positions or more at the newest marks: they open nothing more."""
+    closed_until_ms: int | None = None
+    """No book opens anything before this event time: the daily loss of all judged books together has reached its limit; null where it has not."""
+
+
+class RiskLimits(Event, frozen=True, kw_only=True, gc=False):
+    """Limits of a risk mode."""
+
+    SCHEMA_NAME: ClassVar[str] = "RiskLimits"
+    mode: RiskMode
+    """The mode."""
+    risk_per_trade: float
+    """Largest loss of a trade at its stop, before costs, as a fraction of the book's equity."""
+    min_confidence: float
+    """Smallest confidence of a decision, where it states one."""
+    max_positions: int
+    """Symbols in which a book may hold a position at a time."""
+    max_leverage: float
+    """Largest notional of a position over the book's equity."""
+    stop_atr: float
+    """Distance of the stop in average true ranges."""
+    daily_loss_limit: float
+    """Loss since the start of the UTC day, fraction of the equity then, from which on nothing more is opened that day."""
+
+
 class Edge(Event, frozen=True, kw_only=True, gc=False):
     """What edge_claim rests on: all outcomes learned from so far (TRADED and NEUTRAL), net of costs, in R at size 1."""
 
@@ -723,6 +768,66 @@ class Provenance(Event, frozen=True, kw_only=True, gc=False):
     """Python version, machine, operating system, and a print of how floating point comes out there."""
 
 
+class RiskModeChanged(Event, frozen=True, kw_only=True, gc=False):
+    """The risk mode changed, or what forces it did, with every reason."""
+
+    SCHEMA_NAME: ClassVar[str] = "RiskModeChanged"
+    scope: str
+    """Whose mode: global; also the record key."""
+    ts_ms: int
+    """Event time of the event that let it change."""
+    previous: RiskMode | None = None
+    """Mode before; null for the first."""
+    current: RiskMode
+    """Mode from now on."""
+    scored: RiskMode
+    """Mode that the scores alone give; another than current where it is forced."""
+    forced: str | None = None
+    """CRITICAL or OVERRIDE where the mode is forced; null where the scores give it."""
+    defensive: int
+    """Defensive points."""
+    aggressive: int
+    """Aggressive points."""
+    reasons: tuple[RiskReason, ...]
+    """All that counted, those that force first."""
+    judged: tuple[str, ...]
+    """Symbols whose books were judged; empty: none, and the mode is the initial one."""
+    basis: str
+    """What was judged, in words: which books, of which origin, and what was not judged."""
+    policy_version: int
+    """Version of risk_controller/<scope> that brings it into force."""
+    command_id: str | None = None
+    """Command that let it change; null where none did."""
+    actor: str | None = None
+    """Who gave that command."""
+    until_ms: int | None = None
+    """Event time at which an override ends; null without one."""
+    provenance: Provenance | None = None
+    """Which inputs and which code made this version; stamped by the fold."""
+    source: str
+    """Where the market data came from: a feed (binance) or synthetic:<seed>."""
+    origin: Origin
+    """How far the source is proved; see Origin."""
+
+
+class RiskReason(Event, frozen=True, kw_only=True, gc=False):
+    """One thing that spoke for a mode, with the value measured."""
+
+    SCHEMA_NAME: ClassVar[str] = "RiskReason"
+    name: str
+    """What it is, e.g. drawdown; the rules stand in agents/risk_controller/table.py."""
+    points: int
+    """Points: below 0 defensive, above 0 aggressive, 0 where it forces or only informs."""
+    value: float | None = None
+    """Value measured; null where it has none."""
+    threshold: float | None = None
+    """Value from which on it counts."""
+    n: int | None = None
+    """Records that the value rests on."""
+    evidence: tuple[str, ...]
+    """Records behind it, at most 8, newest last: topic/key@event time, or topic/id where they have one."""
+
+
 class Decision(Event, frozen=True, kw_only=True, gc=False):
     """A strategy chosen for a symbol and book at the close of a bar, with everything that the choice rested on."""
 
@@ -752,7 +857,7 @@ class Decision(Event, frozen=True, kw_only=True, gc=False):
     forced: bool
     """True where the action did not come from a policy; never learned from."""
     forced_reason: str | None = None
-    """no_policy, policy_expired, policy_retired, policy_rolled_back, halt or missing_feature; null where not forced."""
+    """no_policy, policy_expired, policy_retired, policy_rolled_back, halt, missing_feature, risk_max_positions, risk_daily_loss or risk_min_confidence; null where not forced."""
     policy_id: str | None = None
     """Policy that was in force; null where none was."""
     policy_version: int | None = None
@@ -770,7 +875,11 @@ class Decision(Event, frozen=True, kw_only=True, gc=False):
     signals: tuple[int, ...]
     """Direction (-1, 0, 1) that each strategy would take, in the order of Strategy's symbols."""
     size_multiplier: float
-    """Multiple of the unit risk, set by the sizing rule."""
+    """Multiple of the unit risk, set by the sizing rule and clipped by the risk limits."""
+    limits: RiskLimits | None = None
+    """Risk limits in force at the decision, which its execution keeps; null where no risk policy binds the symbol."""
+    limits_version: int | None = None
+    """Version of risk_controller/global that they are of."""
     source: str
     """Where the market data came from: a feed (binance) or synthetic:<seed>."""
     origin: Origin
@@ -986,6 +1095,11 @@ __all__ = [
     "QUpdated",
     "Regime",
     "RegimeChanged",
+    "RiskLimits",
+    "RiskMode",
+    "RiskModeChanged",
+    "RiskPolicy",
+    "RiskReason",
     "ScopeState",
     "Seen",
     "Side",

@@ -17,7 +17,7 @@ from confluent_kafka import KafkaException, Producer
 from agents.contract import Agent
 from schemas.catalogue import AGENTS
 from schemas.codec import Codec
-from schemas.events import Command, Event, PolicyCommand, PolicyRecord, PolicyStatus, Tick
+from schemas.events import Command, Event, PolicyCommand, PolicyRecord, PolicyStatus, RiskMode, Tick
 from schemas.refused import Refused
 from streams.commanded import MAX_STATE_BYTES
 from streams.identity import identity_of
@@ -27,17 +27,17 @@ from streams.records import CE_ID, Incoming, Outgoing, encode_event, header
 from streams.settings import Settings
 from streams.starting import StoredStarts
 
-COMMANDS, CLOCK = "policy.commands", "system.clock"
+COMMANDS, CLOCK, RISK_MODES = "policy.commands", "system.clock", "risk.mode.changed"
 ACK_S = 15.0
 LOOK_S = 0.3  # between two looks for the answer
 NEWEST = 64  # last records of a topic among which the newest event time is looked for
 
 ALLOWED: dict[Command, tuple[PolicyStatus, ...]] = {
     "FREEZE": ("ACTIVE",), "UNFREEZE": ("FROZEN",), "RETIRE": ("ACTIVE", "FROZEN"),
-    "ROLLBACK": ("ACTIVE", "FROZEN", "RETIRED"),
+    "ROLLBACK": ("ACTIVE", "FROZEN", "RETIRED"), "OVERRIDE": ("ACTIVE",), "CLEAR": ("ACTIVE",),
 }
 BECOMES: dict[Command, PolicyStatus] = {"FREEZE": "FROZEN", "UNFREEZE": "ACTIVE", "RETIRE": "RETIRED",
-                                        "ROLLBACK": "ACTIVE"}
+                                        "ROLLBACK": "ACTIVE", "OVERRIDE": "ACTIVE", "CLEAR": "ACTIVE"}
 
 
 class CannotCommand(Exception):
@@ -124,6 +124,30 @@ def planned(log: LogReader, codec: Codec, agent: Agent[Any], kind: Command, poli
     assert provenance is not None
     return _fit(codec, Plan(_with(command, version=version, freeze=freeze, state=state,
                                   state_hash=provenance.state_hash, state_format=agent.format_version), newest, old))
+
+
+def planned_risk(log: LogReader, codec: Codec, kind: Command, policy_id: str, *, actor: str, reason: str,
+                 mode: RiskMode | None = None, until_ms: int | None = None, for_ms: int = 0) -> Plan:
+    """OVERRIDE or CLEAR of the risk policy.
+
+    Args:
+        until_ms: event time at which an override ends; None: `for_ms` behind the command's own.
+
+    Raises:
+        CannotCommand: NO_POLICY, or NO_CHANGE where the override would be over at once.
+    """
+    versions = _versions(log, codec, policy_id)
+    if not versions:
+        raise CannotCommand("NO_POLICY", f"{LEDGER} holds no version of {policy_id}")
+    newest = versions[max(versions)]
+    command = _command(log, codec, kind, newest.policy.scope, newest.policy.ts_ms, actor, reason)
+    if kind == "OVERRIDE":
+        until_ms = command.ts_ms + for_ms if until_ms is None else until_ms
+        if until_ms <= command.ts_ms:
+            raise CannotCommand("NO_CHANGE", f"event time is {command.ts_ms} by the log, and the override would end at "
+                                             f"{until_ms}")
+    return _fit(codec, Plan(_with(command, policy_id=policy_id, seen_version=newest.policy.version, mode=mode,
+                                  until_ms=until_ms if kind == "OVERRIDE" else None), newest))
 
 
 def planned_halt(log: LogReader, codec: Codec, kind: Command, symbol: str | None, *, actor: str, reason: str) -> Plan:
@@ -298,5 +322,6 @@ def _answers(codec: Codec, record: Record, command: PolicyCommand) -> Version | 
 
 
 def learners() -> list[str]:
-    """Agents whose policies can be commanded."""
-    return [a.name for a in AGENTS.values() if a.built and LEDGER in a.writes and COMMANDS in a.reads]
+    """Agents whose policies learn and can be commanded; limits are rules, and `quantum risk` has commands for them."""
+    return [a.name for a in AGENTS.values() if a.built and LEDGER in a.writes and COMMANDS in a.reads
+            and RISK_MODES not in a.writes]

@@ -18,7 +18,17 @@ from agents.contract import Agent, Output, Refused, State
 from schemas import catalogue
 from schemas.catalogue import GLOBAL, TOPICS, AgentIO
 from schemas.codec import Codec
-from schemas.events import Event, Fence, PartitionHead, PolicyRecord, Provenance, ScopeState, Seen, Sticky
+from schemas.events import (
+    Event,
+    Fence,
+    PartitionHead,
+    PolicyRecord,
+    Provenance,
+    RiskModeChanged,
+    ScopeState,
+    Seen,
+    Sticky,
+)
 from streams import commanded
 from streams.blobs import BlobLost, Blobs, lightened
 from streams.identity import Identity
@@ -189,8 +199,13 @@ class PartitionFold:
         expected = event_key(source.topic, event)
         if record.source is None and record.key != expected:
             raise Refused("KEY_MISMATCH", f"key {record.key!r}, but the value belongs to {expected!r}")
+        if self.io.reads[source.topic] == "gather":  # what spans symbols has one scope
+            return event, [GLOBAL]
         scope = catalogue.scope_of(source.topic, expected.decode())
-        return event, sorted(self.scopes) if scope == GLOBAL else [scope]
+        if scope == GLOBAL:
+            self._remember(source.topic, event, record.value)
+            return event, sorted(self.scopes)
+        return event, [scope]
 
     def _remember(self, topic: str, event: Event, value: bytes | None) -> None:
         key = self.agent.sticky_key(event)
@@ -231,10 +246,11 @@ class PartitionFold:
 
     def _publish(self, scope: str, entry: Scope, output: Output, offset: int, out: list[Outgoing]) -> Scope:
         topic, event = output
-        if isinstance(event, PolicyRecord) and self.identity is not None:
+        if isinstance(event, (PolicyRecord, RiskModeChanged)) and self.identity is not None:
             state_hash = self.state_hash(scope, entry.state)
             event = msgspec.structs.replace(event, provenance=self._provenance(entry, offset, state_hash))
-            entry = replace(entry, anchor_offset=offset, anchor_hash=state_hash)
+            if isinstance(event, PolicyRecord):
+                entry = replace(entry, anchor_offset=offset, anchor_hash=state_hash)
         out.append(self._encode(topic, event, offset))
         if topic == "policy.ledger":  # the ledger first: it is the truth, the other a view
             out.append(self._encode("policy.current", event, offset))

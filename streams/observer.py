@@ -26,7 +26,9 @@ WATCHED = (
     "market.candles", "market.features", "market.regime.changed", "rl.meta.strategy_selected",
     "execution.trade.closed", "decision.outcome", "policy.applied", "execution.equity.marked", "learning.experience",
     "learning.orphan", "learning.drift.detected", "rl.q_learning.updated", "policy.ledger",
+    "risk.mode.changed",
 )
+RISK = b"risk_controller/global"  # a policy of rules, there from the first mark on
 TOLD_LATER = 20
 _DECODED = frozenset({"execution.trade.closed", "decision.outcome", "policy.applied"})
 
@@ -153,7 +155,7 @@ class Observer:
         if topic == "policy.ledger":
             headers = headers_of(message.headers())
             self.seen.versions[header(headers, "policy_id") or "?"] = int(header(headers, "version") or 0)
-            if self.seen.versions_first_s is None:
+            if self.seen.versions_first_s is None and message.key() != RISK:
                 self.seen.versions_first_s = time.monotonic()
         elif topic in _DECODED:
             self._read(topic, message)

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import msgspec
 from rich.table import Table
 
 from agents.algorithms.edge import MIN_OUTCOMES
@@ -65,6 +66,7 @@ def as_dict(held: Held) -> dict[str, Any]:
     }
     p = record.provenance
     shown["edge"] = _fields(record.edge)
+    shown["limits"] = None if record.limits is None else msgspec.to_builtins(record.limits)
     shown["provenance"] = _fields(p)
     shown["place"] = held.place
     shown["volatility_edges"] = None if record.tabular is None else record.tabular.volatility_edges

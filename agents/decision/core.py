@@ -11,6 +11,7 @@ from agents.algorithms.counter import choose, uniform
 from agents.algorithms.strategies import signals
 from agents.contract import Agent, Config, Output, Refused, State
 from agents.decision.held import HeldPolicy, held, in_force, needed, taken
+from agents.decision.limits import POLICY_ID, HeldLimits, bound, with_limits
 from schemas.events import Decision, Event, Features, PolicyCommand, PolicyRecord, Regime, Strategy
 
 TOPIC = "rl.meta.strategy_selected"
@@ -26,6 +27,8 @@ class DecisionConfig(Config, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         baseline_action: what is done where no policy is in force.
         size_multiplier: multiple of the unit risk.
         pending_limit: policy versions kept for each decider.
+        risk_pct: loss at the stop at size 1, as a fraction of equity; paper execution's. Risk limits clip the size by
+            it.
     """
 
     deciders: tuple[str, ...] = ("q_learning",)
@@ -33,12 +36,15 @@ class DecisionConfig(Config, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     baseline_action: Strategy = "neutral"
     size_multiplier: float = 1.0
     pending_limit: int = 256
+    risk_pct: float = 0.01
 
     def __post_init__(self) -> None:
         if not self.deciders or len(set(self.deciders)) != len(self.deciders):
             raise ValueError(f"deciders must be one or more different names, not {self.deciders}")
         if self.decide_every_bars < 1 or self.pending_limit < 2 or not 0 < self.size_multiplier <= 10:
             raise ValueError("decide_every_bars >= 1, pending_limit >= 2 and 0 < size_multiplier <= 10 are needed")
+        if not 0 < self.risk_pct <= 1:
+            raise ValueError("0 < risk_pct <= 1 is needed")
 
 
 class Decider(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,7 +56,7 @@ class Decider(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DecisionState(State, frozen=True, kw_only=True):
-    """Per symbol: the primary interval, the last decided bar, the policies, what people command.
+    """Per symbol: the primary interval, the last decided bar, the policies, what people command, the risk limits.
 
     `halt_ms`, `halted`: newest halt or resume.
     """
@@ -58,6 +64,18 @@ class DecisionState(State, frozen=True, kw_only=True):
     deciders: tuple[Decider, ...]
     interval_ms: int | None = None
     decided_ms: int = -1
+    commanded: Commanded = NOTHING
+    halted: bool = False
+    halt_ms: int = -1
+    limits: tuple[HeldLimits, ...] = ()
+
+
+class SecondState(State, frozen=True, kw_only=True):
+    """Format 2, before there were risk limits."""
+
+    deciders: tuple[Decider, ...]
+    interval_ms: int | None
+    decided_ms: int
     commanded: Commanded = NOTHING
     halted: bool = False
     halt_ms: int = -1
@@ -71,9 +89,14 @@ class FirstState(State, frozen=True, kw_only=True):
     decided_ms: int
 
 
-def from_first(old: FirstState) -> DecisionState:
+def from_first(old: FirstState) -> SecondState:
     """Format 2: nothing was commanded."""
-    return DecisionState(deciders=old.deciders, interval_ms=old.interval_ms, decided_ms=old.decided_ms)
+    return SecondState(deciders=old.deciders, interval_ms=old.interval_ms, decided_ms=old.decided_ms)
+
+
+def from_second(old: SecondState) -> DecisionState:
+    """Format 3: no limits were known."""
+    return DecisionState(**msgspec.structs.asdict(old))
 
 
 class DecisionAgent(Agent[DecisionState]):
@@ -82,8 +105,8 @@ class DecisionAgent(Agent[DecisionState]):
     name: ClassVar[str] = "decision"
     state_type = DecisionState
     config_type: ClassVar[type[Config]] = DecisionConfig
-    format_version: ClassVar[int] = 2  # 2: commands
-    former = {1: (FirstState, from_first)}  # noqa: RUF012
+    format_version: ClassVar[int] = 3  # 2: commands; 3: risk limits
+    former = {1: (FirstState, from_first), 2: (SecondState, from_second)}  # noqa: RUF012
     config: DecisionConfig
 
     def new(self, scope: str) -> DecisionState:
@@ -101,8 +124,10 @@ class DecisionAgent(Agent[DecisionState]):
         return state, ()
 
     def sticky_key(self, event: Event) -> str | None:
-        """Commands that a symbol born later must obey: it may have a policy that was not read yet."""
-        if not isinstance(event, PolicyCommand) or event.command in ("FREEZE", "UNFREEZE"):
+        """What a symbol born later must obey: limits, and commands, as it may have a policy that was not read yet."""
+        if isinstance(event, PolicyRecord) and event.policy_id == POLICY_ID:
+            return "limits"
+        if not isinstance(event, PolicyCommand) or event.command not in ("HALT", "RESUME", "RETIRE", "ROLLBACK"):
             return None
         return f"{event.command}:{event.policy_id or event.symbol or '*'}"
 
@@ -121,6 +146,9 @@ class DecisionAgent(Agent[DecisionState]):
         return state if after is state.commanded else msgspec.structs.replace(state, commanded=after)
 
     def _policy(self, state: DecisionState, record: PolicyRecord) -> DecisionState:
+        if record.policy_id == POLICY_ID:
+            limits = with_limits(state.limits, record, state.decided_ms)
+            return state if limits is state.limits else msgspec.structs.replace(state, limits=limits)
         for i, decider in enumerate(state.deciders):
             if decider.name == record.agent and record.version > decider.version:
                 policies = taken(decider.policies, held(record), state.decided_ms, self.config.pending_limit)
@@ -142,12 +170,12 @@ class DecisionAgent(Agent[DecisionState]):
         outputs = []
         for decider in state.deciders:
             decision = self._decide(state, decider, bar, bar.regime, bar.volatility_30, bar.atr_14_pct)
-            outputs.append(Output(TOPIC, decision))
+            outputs.append(Output(TOPIC, bound(decision, state.limits, self.config.risk_pct)))
         state = DecisionState(
             deciders=tuple(msgspec.structs.replace(d, policies=needed(d.policies, bar.ts_ms))
                            for d in state.deciders),
             interval_ms=state.interval_ms, decided_ms=bar.ts_ms, commanded=state.commanded, halted=state.halted,
-            halt_ms=state.halt_ms,
+            halt_ms=state.halt_ms, limits=state.limits,
         )
         return state, tuple(outputs)
 

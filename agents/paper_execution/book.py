@@ -9,6 +9,7 @@ from msgspec.structs import replace
 from agents.algorithms import fills
 from agents.algorithms.lineage import merge_origin, merge_source
 from agents.paper_execution.layout import Book, Entry, Neutral, PaperConfig, Position
+from agents.paper_execution.limits import allowed_size, governed, label
 from schemas.events import STRATEGY_SYMBOLS, Candle, Decision, ExitReason, Strategy
 
 DAY_MS = 86_400_000
@@ -94,8 +95,9 @@ def run_bar(config: PaperConfig, book: Book, orders: tuple[Order, ...], bar: Bar
 
 
 def _take(config: PaperConfig, book: Book, order: Order, bar: Bar, log: list[Happening]) -> Book:
-    """Execute an order at the bar's open, or say why not."""
+    """Execute an order at the bar's open under its decision's limits, or say why not."""
     decision, candle = order.decision, bar.candle
+    config = governed(config, decision)
     reason: str | None = None
     position = book.position
     if bar.halted:
@@ -127,6 +129,7 @@ def _take(config: PaperConfig, book: Book, order: Order, bar: Bar, log: list[Hap
 def _opened(config: PaperConfig, book: Book, order: Order, bar: Bar) -> Position | str:
     """The position that an order opens at the bar's open, or why there is none."""
     decision, candle, terms, side = order.decision, bar.candle, bar.terms, order.side
+    size = allowed_size(config, decision)
     price = fills.fill_price(candle.open, side, terms.costs)
     distance = config.stop_atr * decision.atr_pct * decision.close
     stop = price - side * distance
@@ -135,7 +138,7 @@ def _opened(config: PaperConfig, book: Book, order: Order, bar: Bar) -> Position
     if order.hold:
         wanted = book.balance / price
     else:
-        wanted = fills.quantity_for_risk(book.balance * config.risk_pct, distance, decision.size_multiplier)
+        wanted = fills.quantity_for_risk(book.balance * config.risk_pct, distance, size)
     cap = terms.volume_cap
     limit = None if cap is None or candle.volume is None else cap * candle.volume
     quantity = fills.capped(wanted, price, book.balance, config.max_leverage, limit)
@@ -143,16 +146,16 @@ def _opened(config: PaperConfig, book: Book, order: Order, bar: Bar) -> Position
         return "too_small"
     filled = fills.fill(candle.open, side, quantity, terms.costs)
     target = None if order.hold or config.target_r is None else price + side * config.target_r * distance
-    label = terms.label if cap is None or candle.volume is not None else f"{terms.label} volume=missing"
+    execution = terms.label if cap is None or candle.volume is not None else f"{terms.label} volume=missing"
     entry = Entry(
         decision_id=decision.decision_id, strategy=order.strategy, side=side, opened_ms=candle.open_time_ms,
         horizon_ms=NEVER_MS if order.hold else decision.ts_ms + config.max_holding_bars * candle.interval_ms,
         price=price, quantity=quantity, stop_price=None if order.hold else stop,
         target_price=target if target is not None and target > 0.0 else None,
-        size_multiplier=decision.size_multiplier * (quantity / wanted), equity=book.balance,
+        size_multiplier=size * (quantity / wanted), equity=book.balance,
         risk_usd=0.0 if order.hold else abs(price - stop) * quantity, fee=filled.fee, spread_cost=filled.spread_cost,
         slippage=filled.slippage, policy_id=decision.policy_id, policy_version=decision.policy_version,
-        execution=label,
+        execution=execution + label(decision),
     )
     return Position(
         entry=entry, worst=price, best=price, bars=0, funding=0.0, funded_to_ms=candle.open_time_ms + 1,

@@ -69,7 +69,7 @@ class PaperExecutionAgent(Agent[PaperState]):
 
     def sticky_key(self, event: Event) -> str | None:
         """Commands that a symbol born later must obey: of each kind the newest, of a policy or symbol."""
-        if not isinstance(event, PolicyCommand) or event.command in ("FREEZE", "UNFREEZE"):
+        if not isinstance(event, PolicyCommand) or event.command not in ("HALT", "RESUME", "RETIRE", "ROLLBACK"):
             return None
         return f"{event.command}:{event.policy_id or event.symbol or '*'}"
 

@@ -17,7 +17,16 @@ from agents.algorithms.river_state import (
 )
 from agents.contract import Agent, Config, Output, Refused, Tombstone
 from agents.q_learning.config import QLearningConfig
-from agents.q_learning.obeying import EARLY, KEY_FREED_AFTER_MS, REMEMBERED, command_of, early, obeyed, told
+from agents.q_learning.obeying import (
+    EARLY,
+    KEY_FREED_AFTER_MS,
+    NOT_OF_A_LEARNER,
+    REMEMBERED,
+    command_of,
+    early,
+    obeyed,
+    told,
+)
 from agents.q_learning.state import QUANTILES, FirstState, QLearningState, from_first
 from agents.q_learning.table import (
     INDEX,
@@ -101,7 +110,7 @@ class QLearningAgent(Agent[QLearningState]):
     def rolled_back(self, current: QLearningState, old: QLearningState | Refused, command: PolicyCommand) -> Step:
         """Answer a command by one new version; every command comes through here, `old` counts for a ROLLBACK only."""
         name, _, scope = (command.policy_id or "").partition("/")
-        if name != self.name or scope != (current.symbol or scope) or command.command in ("HALT", "RESUME"):
+        if name != self.name or scope != (current.symbol or scope) or command.command in NOT_OF_A_LEARNER:
             return current, ()
         known = (*current.obeyed, *(e.command_id for e in current.early))
         state, freed = self._freed(current, command.ts_ms)

@@ -13,6 +13,8 @@ EARLY = 16  # commands that wait for the first version, at most
 KEY_FREED_AFTER_MS = 7 * 86_400_000
 """How long a retired policy stays on `policy.current`: the contract for subscribers in ARCHITECTURE.md."""
 
+NOT_OF_A_LEARNER: tuple[Command, ...] = ("HALT", "RESUME", "OVERRIDE", "CLEAR")
+
 _BEFORE: dict[Command, tuple[PolicyStatus, ...]] = {
     "FREEZE": ("ACTIVE",), "UNFREEZE": ("FROZEN",), "RETIRE": ("ACTIVE", "FROZEN"),
 }

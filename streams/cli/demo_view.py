@@ -12,7 +12,7 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
-from schemas.catalogue import AGENTS, built_agents
+from schemas.catalogue import AGENTS, GLOBAL, built_agents
 from schemas.codec import Codec
 from schemas.events import BookMark, EquityMarked
 from streams.books import Paired, paired
@@ -27,7 +27,8 @@ EVIDENCE: dict[str, tuple[str, ...]] = {
     "decision": ("rl.meta.strategy_selected",),
     "paper_execution": ("decision.outcome", "execution.trade.closed"),
     "experience": ("learning.experience",),
-    "q_learning": ("policy.ledger", "rl.q_learning.updated"),
+    "q_learning": ("rl.q_learning.updated", "policy.ledger"),
+    "risk_controller": ("risk.mode.changed",),
 }
 """Topics whose newest record shows that an agent worked."""
 LEARNER_BOOK = "q_learning"
@@ -64,8 +65,9 @@ class LiveTable:
             written = sum(seen.records(t) for t in agent.writes if t in seen.topics)
             place = next((seen.newest_place[t] for t in EVIDENCE[agent.name] if seen.newest_place[t]), "nothing yet")
             table.add_row(agent.name, f"{reads[agent.name]:,}", f"{rate:,.0f}", f"{written:,}", place)
-        newest = max(seen.versions.items(), key=lambda item: item[1], default=("no policy yet", 0))
-        outcomes = [v for name, v in seen.versions.items() if name.partition("/")[2] not in self._symbols]
+        learned = {name: v for name, v in seen.versions.items() if name.partition("/")[2] != GLOBAL}
+        newest = max(learned.items(), key=lambda item: item[1], default=("no policy yet", 0))
+        outcomes = [v for name, v in learned.items() if name.partition("/")[2] not in self._symbols]
         blind = f" | controls at {min(outcomes, default=0):,} of {self._outcomes:,} outcomes" if self._outcomes else ""
         line = Text(
             f"{seen.records('market.candles'):,} candles, {self._total:,} of them real{blind}\n"

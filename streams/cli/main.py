@@ -25,6 +25,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "why": ("why", "The story of one trade or decision, each step with its record."),
     "policy": ("policy", "Policies: list, show, diff, plot, rederive; rollback, freeze, retire, halt."),
     "config": ("config", "The configuration of running agents: show, set."),
+    "risk": ("risk", "The risk mode and its limits: show, override, clear."),
     "refold": ("rebuild:refold", "An agent's state folded again from its input, while no worker runs it."),
     "reset": ("rebuild:reset", "An agent's state begun from nothing, while no worker runs it."),
     "books": ("books", "Learners' paper books against the baseline books, paired bar by bar."),

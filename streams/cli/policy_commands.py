@@ -25,7 +25,7 @@ from streams.settings import Settings
 SCHEMA = "quantum.command/1"
 WAIT_S = 30.0
 F = TypeVar("F", bound=Callable[..., Any])
-_EPILOG = """\b
+EPILOG = """\b
 Exit codes:
   0: written, and obeyed where an answer was waited for (--dry-run: it can be)
   1: it cannot be commanded, or the agent refused it; the text says why
@@ -36,7 +36,8 @@ Exit codes:
 With --json, one object of the schema quantum.command/1:
   dry_run; outcome: planned, written, obeyed, refused or no answer
   command: {command_id, command, ts_ms, policy_id, symbol, version, freeze,
-    seen_version, actor, reason, state_bytes, state_hash, state_format}
+    seen_version, actor, reason, state_bytes, state_hash, state_format,
+    mode, until_ms}
   place: topic-partition@offset of the command, null with --dry-run
   newest: null, or {version, status, place}: the policy as it stands
   becomes: null, or the status that it gets
@@ -65,7 +66,7 @@ def _of_a_policy(function: F) -> F:
     return _common(function)
 
 
-@click.command("rollback", epilog=_EPILOG)
+@click.command("rollback", epilog=EPILOG)
 @click.argument("policy_id", metavar="POLICY")
 @click.argument("version", type=click.IntRange(min=1))
 @click.option("--freeze", is_flag=True, help="Learn nothing more from there on.")
@@ -79,7 +80,7 @@ def rollback(settings: Settings, policy_id: str, version: int, freeze: bool, **r
     _policy(settings, "ROLLBACK", policy_id, version=version, freeze=freeze, **rest)
 
 
-@click.command("freeze", epilog=_EPILOG)
+@click.command("freeze", epilog=EPILOG)
 @click.argument("policy_id", metavar="POLICY")
 @_of_a_policy
 def freeze(settings: Settings, policy_id: str, **rest: Any) -> None:
@@ -87,7 +88,7 @@ def freeze(settings: Settings, policy_id: str, **rest: Any) -> None:
     _policy(settings, "FREEZE", policy_id, **rest)
 
 
-@click.command("unfreeze", epilog=_EPILOG)
+@click.command("unfreeze", epilog=EPILOG)
 @click.argument("policy_id", metavar="POLICY")
 @_of_a_policy
 def unfreeze(settings: Settings, policy_id: str, **rest: Any) -> None:
@@ -95,7 +96,7 @@ def unfreeze(settings: Settings, policy_id: str, **rest: Any) -> None:
     _policy(settings, "UNFREEZE", policy_id, **rest)
 
 
-@click.command("retire", epilog=_EPILOG)
+@click.command("retire", epilog=EPILOG)
 @click.argument("policy_id", metavar="POLICY")
 @_of_a_policy
 def retire(settings: Settings, policy_id: str, **rest: Any) -> None:
@@ -103,7 +104,7 @@ def retire(settings: Settings, policy_id: str, **rest: Any) -> None:
     _policy(settings, "RETIRE", policy_id, **rest)
 
 
-@click.command("halt", epilog=_EPILOG)
+@click.command("halt", epilog=EPILOG)
 @click.option("-s", "--symbol", metavar="SYMBOL", help="Only this symbol. Default: all.")
 @_common
 def halt(settings: Settings, symbol: str | None, **rest: Any) -> None:
@@ -111,7 +112,7 @@ def halt(settings: Settings, symbol: str | None, **rest: Any) -> None:
     _halt(settings, "HALT", symbol, **rest)
 
 
-@click.command("resume", epilog=_EPILOG)
+@click.command("resume", epilog=EPILOG)
 @click.option("-s", "--symbol", metavar="SYMBOL", help="Only this symbol. Default: all.")
 @_common
 def resume(settings: Settings, symbol: str | None, **rest: Any) -> None:
@@ -142,21 +143,26 @@ def _policy(settings: Settings, kind: Command, policy_id: str, *, reason: str, a
         except CannotCommand as exc:
             raise click.ClickException(str(exc)) from exc
         if dry_run:
-            _tell(plan, as_json, "planned", dry_run=True)
+            tell(plan, as_json, "planned", dry_run=True)
             return
-        since = commanding.ledger_ends(log)
-        place = commanding.written(settings, codec, plan.command)
-        if not wait_s:
-            _tell(plan, as_json, "written", place=place)
-            return
-        if not as_json:
-            click.echo(f"quantum: {place} written; waiting for the answer", err=True)
-        answer = commanding.answer_of(log, codec, plan.command, since, wait_s)
-    outcome = "no answer" if answer is None else "obeyed" if answer.policy.obeyed else "refused"
-    _tell(plan, as_json, outcome, place=place, answer=answer)
-    code = {"obeyed": Exit.GOOD, "refused": Exit.FAILED, "no answer": Exit.NOT_PROVEN}[outcome]
+        code = answered(settings, log, codec, plan, as_json, wait_s)
     if code is not Exit.GOOD:
         raise click.exceptions.Exit(code)
+
+
+def answered(settings: Settings, log: LogReader, codec: Codec, plan: Plan, as_json: bool, wait_s: float) -> Exit:
+    """Write a command, wait for its answer, and say what became of it."""
+    since = commanding.ledger_ends(log)
+    place = commanding.written(settings, codec, plan.command)
+    if not wait_s:
+        tell(plan, as_json, "written", place=place)
+        return Exit.GOOD
+    if not as_json:
+        click.echo(f"quantum: {place} written; waiting for the answer", err=True)
+    answer = commanding.answer_of(log, codec, plan.command, since, wait_s)
+    outcome = "no answer" if answer is None else "obeyed" if answer.policy.obeyed else "refused"
+    tell(plan, as_json, outcome, place=place, answer=answer)
+    return {"obeyed": Exit.GOOD, "refused": Exit.FAILED, "no answer": Exit.NOT_PROVEN}[outcome]
 
 
 def _halt(settings: Settings, kind: Command, symbol: str | None, *, reason: str, actor: str, dry_run: bool,
@@ -169,9 +175,9 @@ def _halt(settings: Settings, kind: Command, symbol: str | None, *, reason: str,
         except CannotCommand as exc:
             raise click.ClickException(str(exc)) from exc
         if dry_run:
-            _tell(plan, as_json, "planned", dry_run=True)
+            tell(plan, as_json, "planned", dry_run=True)
             return
-        _tell(plan, as_json, "written", place=commanding.written(settings, codec, plan.command))
+        tell(plan, as_json, "written", place=commanding.written(settings, codec, plan.command))
 
 
 def _topics_of(log: LogReader, settings: Settings, *names: str) -> None:
@@ -179,8 +185,9 @@ def _topics_of(log: LogReader, settings: Settings, *names: str) -> None:
         find_topic(log, settings, name)
 
 
-def _tell(plan: Plan, as_json: bool, outcome: str, *, place: str | None = None, answer: Version | None = None,
-          dry_run: bool = False) -> None:
+def tell(plan: Plan, as_json: bool, outcome: str, *, place: str | None = None, answer: Version | None = None,
+         dry_run: bool = False) -> None:
+    """Print what became of a command, as JSON or in lines."""
     if as_json:
         print_json(as_dict(plan, outcome, place, answer, dry_run))
         return
@@ -208,6 +215,7 @@ def as_dict(plan: Plan, outcome: str, place: str | None, answer: Version | None,
 def _lines(plan: Plan, place: str | None, answer: Version | None, outcome: str) -> list[str]:
     c, newest = plan.command, plan.newest
     what = c.command + ("" if c.version is None else f" to {c.version}")
+    what += "" if c.mode is None or c.until_ms is None else f" {c.mode} until {utc(c.until_ms)}"
     lines = [f"{what} of {c.policy_id or c.symbol or 'all symbols'} by {c.actor}, event time {utc(c.ts_ms)}: "
              f"{c.reason}"]
     if newest is not None:

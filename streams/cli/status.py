@@ -42,6 +42,8 @@ With --json, one object (with --watch one a line):
     system.health.alert after which the component was not HEALTHY
   held: list of {policy_id, version, status, actor, reason, place}: policies
     that people froze or retired
+  risk: null, or {mode, forced, ts_ms, until_ms, said, place}: the risk mode
+    since its newest change on risk.mode.changed
   agents: list of
     agent, state, why, group
     members: of its consumer group; a heartbeat, never evidence
@@ -161,6 +163,10 @@ def _view(overview: Overview | NoBroker) -> RenderableType:
         parts += [Text(""), *notes]
     parts += [Text(f"{h.policy_id} is {h.status} since version {h.version}, by {h.actor}: {h.reason} ({h.place})",
                    style="yellow") for h in overview.held]
+    if overview.risk is not None:
+        r = overview.risk
+        over = "" if r.until_ms is None else f", override until {iso(r.until_ms)}"
+        parts.append(Text(f"risk mode {r.said}{over}  [{r.place}, {iso(r.ts_ms)}]", style="yellow" if r.forced else ""))
     letters = ", ".join(f"{topic} {n}" for topic, n in overview.dead_letters.items())
     parts += [Text(""), Text(f"dead letters: {letters or 'none'}"),
               Text(f"health alerts: {'' if overview.alerts else 'none'}")]

@@ -21,6 +21,7 @@ from schemas.events import PartitionHead, PolicyRecord
 from schemas.refused import Refused
 from streams.commits import Commits, members
 from streams.ends import offsets
+from streams.inspecting.risk import CHANGES, newest_change, told
 from streams.inspecting.shown import DLQ, decoded
 from streams.log import LogReader, Record, Start, ask
 from streams.records import CE_ID, HEAD_KEY, header, output_id
@@ -150,9 +151,21 @@ class Held:
 
 
 @dataclass(frozen=True)
+class RiskMode:
+    """The risk mode since its newest change; `place` is that of the record, which has the reasons."""
+
+    mode: str
+    forced: str | None
+    ts_ms: int
+    until_ms: int | None
+    said: str
+    place: str
+
+
+@dataclass(frozen=True)
 class Overview:
     """All agents, the dead letters of each topic that has some, the alerts that stand, the policies that people froze
-    or retired."""
+    or retired, the risk mode."""
 
     at_ms: int
     interval_s: float
@@ -161,6 +174,7 @@ class Overview:
     dead_letters: dict[str, int]
     alerts: list[Alert] = field(default_factory=list)
     held: list[Held] = field(default_factory=list)
+    risk: RiskMode | None = None
 
 
 def judge(*, missing: Iterable[str], proof: bool, moved: int, lag: int, members: int,
@@ -208,6 +222,7 @@ class Watcher:
         self._codec = Codec()
         self._alerted: tuple[dict[Place, int], list[Alert]] = ({}, [])
         self._last_held: tuple[dict[Place, int], list[Held]] | None = None
+        self._last_risk: tuple[dict[Place, int], RiskMode | None] | None = None
         self._found: dict[tuple[str, str], tuple[dict[Place, int], dict[int, Record]]] = {}
 
     def sample(self) -> Sample:
@@ -230,7 +245,15 @@ class Watcher:
                    for topic, some in ends.items() if topic.endswith(DLQ)}
         return Overview(int(time.time() * 1000), now.at_s - before.at_s, self._settings.broker, agents,
                         {topic: n for topic, n in letters.items() if n}, self._alerts(ends.get(ALERTS, {})),
-                        self._held(ends))
+                        self._held(ends), self._risk(ends.get(CHANGES, {})))
+
+    def _risk(self, ends: dict[Place, int]) -> RiskMode | None:
+        """The risk mode; read again when its topic has grown."""
+        if self._last_risk is None or self._last_risk[0] != ends:
+            found = newest_change(self._log, self._codec) if any(ends.values()) else None
+            self._last_risk = ends, None if found is None else RiskMode(
+                found[0].current, found[0].forced, found[0].ts_ms, found[0].until_ms, told(found[0]), found[1])
+        return self._last_risk[1]
 
     def _alerts(self, ends: dict[Place, int]) -> list[Alert]:
         """The alerts that stand; read again when the topic has grown."""

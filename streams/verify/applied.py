@@ -16,6 +16,7 @@ from streams.log import Record
 from streams.verify import decided, obeyed
 from streams.verify.cells import Cell, State, cell
 from streams.verify.evidence import Evidence
+from streams.verify.limits import BARRED
 
 NEEDED = 20
 """Decisions under a policy before anything is said of them."""
@@ -107,6 +108,8 @@ def _count(evidence: Evidence, name: str) -> Count:
     for p in policies.values():
         first[p.scope] = min(first.get(p.scope, p.valid_from_ms), p.valid_from_ms)
     for record, decision in decisions.values():
+        if (decision.forced_reason or "").startswith(BARRED):
+            continue  # the risk limits let it open nothing: their own row holds that against them
         if evidence.covers(record) and decision.ts_ms >= first.get(decision.symbol, 2**62):
             commanded = decision.forced_reason in obeyed.BY_COMMAND
             count.commanded += commanded

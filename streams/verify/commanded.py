@@ -74,7 +74,7 @@ def _wrong(policy: PolicyRecord, commands: Mapping[str, PolicyCommand], ledger: 
     if policy.restored_version != rolled:
         return f"says that it took version {policy.restored_version} back; {command.command_id} is " \
                f"{command.command} to {rolled}"
-    expected = {"FREEZE": "FROZEN", "UNFREEZE": "ACTIVE", "RETIRE": "RETIRED",
+    expected = {"FREEZE": "FROZEN", "UNFREEZE": "ACTIVE", "RETIRE": "RETIRED", "OVERRIDE": "ACTIVE", "CLEAR": "ACTIVE",
                 "ROLLBACK": "FROZEN" if command.freeze else "ACTIVE"}.get(command.command)
     if policy.status != expected:
         return f"is {policy.status} after {command.command}"

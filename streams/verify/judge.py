@@ -24,6 +24,7 @@ from streams.verify.durable import BUDGET, persists
 from streams.verify.evidence import Evidence, Since
 from streams.verify.flow import FRESH_S, PATIENCE_S, flow
 from streams.verify.learning import LEDGER, learns
+from streams.verify.limits import BY_RULE, obeyed
 from streams.verify.origin import Origins
 from streams.verify.refold import Refolded
 from streams.verify.view import Log
@@ -99,7 +100,10 @@ def _cells(evidence: Evidence, io: AgentIO, origins: Origins, sources: Sources, 
     showing = Random(f"{sample_seed}/{io.name}")
     runs, offsets = flow(evidence, io, origins, patience_s=patience_s, fresh_s=fresh_s)
     receives = received(evidence, io, sources, offsets, showing, budget)
-    if LEDGER in io.writes:
+    if io.name in BY_RULE:
+        learned = learns(evidence, io, 0, random, again)
+        used = obeyed(evidence, io.name, showing)
+    elif LEDGER in io.writes:
         learned = with_claims(evidence, io, learns(evidence, io, sample, random, again))
         used = shown.acknowledged(evidence, io.name, applied(evidence, io.name), showing)
     else:

@@ -19,12 +19,14 @@ from schemas.catalogue import AgentIO
 from schemas.events import Experience, PolicyRecord
 from streams.fold import PartitionFold
 from streams.identity import Identity
+from streams.log import Record
 from streams.records import Incoming
 from streams.states import hash_of
 from streams.verify import shown
 from streams.verify.cells import Cell, cell
 from streams.verify.commanded import Update, contradiction
 from streams.verify.evidence import Evidence
+from streams.verify.limits import BY_RULE
 from streams.verify.refold import Before, Refolded, begins, first_offset, refold, root_of
 
 LEDGER = "policy.ledger"
@@ -192,6 +194,8 @@ def _verdict(evidence: Evidence, io: AgentIO, updates: list[Update], drawn: list
     if stray is not None:
         return cell("FAIL", f"{stray.policy.policy_id} version {stray.policy.version} does not follow from its input",
                     stray.record, now_ms, **figures)
+    if io.name in BY_RULE:
+        return _by_rule(updates, done, last, now_ms, figures)
     if len(drawn) < MIN_UPDATES:
         return cell("NOT PROVEN", f"too few updates ({len(drawn)}/{MIN_UPDATES}) to hold against other rewards", last,
                     now_ms, **figures)
@@ -210,6 +214,15 @@ def _verdict(evidence: Evidence, io: AgentIO, updates: list[Update], drawn: list
                         f"{len(answers)} of {len(answers)} drawn, another reward gave another policy, in its direction"
                         f"{told}",
                 max((u.record for u in drawn), key=lambda r: r.timestamp_ms or 0), now_ms, **figures)
+
+
+def _by_rule(updates: list[Update], done: dict[int, Refolded], last: Record | None, now_ms: int,
+             figures: dict[str, int]) -> Cell:
+    """The verdict on policies that are rules: there is no reward to ask them again with."""
+    if not updates:
+        return cell("NOT PROVEN", "no version yet", last, now_ms, **figures)
+    return cell("PASS", f"{sum(len(d.policies) for d in done.values())} versions made again byte for byte; they follow "
+                        f"from rules, and no reward is learned from", last, now_ms, **figures)
 
 
 def _stray(evidence: Evidence, updates: list[Update], done: dict[int, Refolded]) -> Update | None:

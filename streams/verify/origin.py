@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from random import Random
 from typing import Any
 
-from schemas.catalogue import AgentIO
+from schemas.catalogue import GLOBAL, AgentIO
 from schemas.events import Candle, Decision, Experience, Orphan, Tick, TradeClosed
 from streams.log import Record
 from streams.records import ERROR, header
@@ -113,6 +113,8 @@ class Origins:
     def _mismatch(self, event: Any) -> str | None:
         """How an event's label goes beyond its candles; None where it does not."""
         symbol = getattr(event, "scope", None) or getattr(event, "symbol", None)
+        if symbol == GLOBAL:
+            return self._beyond_all(event)
         market = self._markets.get(symbol) if symbol is not None else None
         what = f"{type(event).__name__} of {symbol}"
         if market is None:
@@ -129,6 +131,19 @@ class Origins:
             return f"{what} says {event.origin}, but its candles are {', '.join(sorted(market.origins))}"
         if event.origin in ("CHECKED", "CLAIMED") and not set(event.source.split("+")) & market.sources:
             return f"{what} says source {event.source}, but its candles come from {', '.join(sorted(market.sources))}"
+        return None
+
+    def _beyond_all(self, event: Any) -> str | None:
+        """How the label of what spans symbols goes beyond all candles together; None where it does not."""
+        origins = {o for m in self._markets.values() for o in m.origins}
+        sources = {s for m in self._markets.values() for s in m.sources}
+        what = f"{type(event).__name__} of {GLOBAL}"
+        if origins == {"SYNTHETIC"} and event.origin != "SYNTHETIC":
+            return f"{what} says {event.origin}, but all its candles are synthetic"
+        if event.origin not in origins and not (event.origin == "MIXED" and len(origins - {"SYNTHETIC"}) > 1):
+            return f"{what} says {event.origin}, but the candles are {', '.join(sorted(origins))}"
+        if event.origin in ("CHECKED", "CLAIMED") and not set(event.source.split("+")) & sources:
+            return f"{what} says source {event.source}, but the candles come from {', '.join(sorted(sources))}"
         return None
 
     def _more(self, io: AgentIO, n: int, last: Record) -> Cell:

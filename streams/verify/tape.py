@@ -44,18 +44,22 @@ class Tape:
                 continue
             more = ((SOURCE_TOPIC, record.topic.encode()), (SOURCE_PARTITION, str(partition).encode()),
                     (SOURCE_OFFSET, str(kept.offset).encode()), (OWNER, b"tape"))
-            everywhere = route == "broadcast"
-            for p in range(self._partitions) if everywhere else (self._scope_partition(record),):
+            everywhere = route == "broadcast" or (route == "by_scope" and self._scope(record) == GLOBAL)
+            one = 0 if route == "gather" else self._scope_partition(record)
+            for p in range(self._partitions) if everywhere else (one,):
                 self.log.append(io.input_topic, p, record.key, record.value, (*record.headers, *more), self.log.now_ms)
         return record
 
     def _partition(self, topic: str, record: Outgoing) -> int:
         return 0 if TOPICS[topic].partitions == 1 else self._scope_partition(record)
 
-    def _scope_partition(self, record: Outgoing) -> int:
+    def _scope(self, record: Outgoing) -> str:
         event: Event | None = record.event
         assert event is not None
-        scope = catalogue.scope_of(record.topic, event_key(record.topic, event).decode())
+        return catalogue.scope_of(record.topic, event_key(record.topic, event).decode())
+
+    def _scope_partition(self, record: Outgoing) -> int:
+        scope = self._scope(record)
         return 0 if scope == GLOBAL else crc32(scope.encode()) % self._partitions
 
     def flush(self, driver: Driver) -> MemoryLog:

@@ -87,7 +87,12 @@ class Host:
             only = addressee(event)
             return [s for s in sorted(self.states) if only in (None, s)]
         scope = catalogue.scope_of(topic, event_key(topic, event).decode())
-        if scope == catalogue.GLOBAL and route != "gather":
+        if route == "gather":
+            scope = catalogue.GLOBAL
+        elif scope == catalogue.GLOBAL:
+            key = self.agent.sticky_key(event)
+            if key is not None:
+                self.sticky[key] = event
             return sorted(self.states)
         if scope not in self.states:
             state = self.agent.new(scope)

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from agents.algorithms.market import generate
 from agents.roster import ROSTER
 from schemas import catalogue
-from schemas.events import Candle, Command, DecisionOutcome, Event, Instrument, PolicyCommand, Tick
+from schemas.events import Candle, Command, DecisionOutcome, Event, HealthAlert, Instrument, PolicyCommand, Tick
 from streams.driver import Driver
 from streams.records import Outgoing
 from tests.agents.check import check_agent
@@ -48,15 +48,21 @@ def about(command: Command, bar: int, symbol: str, **more: Any) -> PolicyCommand
 
 
 def outside() -> list[tuple[str, Event]]:
-    """Instruments, candles of all symbols, a tick a bar, two halts and commands about policies, in order of event time.
-    """
+    """Instruments, candles of all symbols, a tick a bar, two halts, commands about policies, a component that is
+    CRITICAL for an hour; in order of event time."""
     out: list[tuple[str, Event]] = [("market.instruments", instrument(s)) for s in SYMBOLS]
     commands = {300: halt("HALT", 300, "BBB"), 330: halt("RESUME", 330, "BBB"),
                 400: halt("HALT", 400, None), 410: halt("RESUME", 410, None),
                 350: about("FREEZE", 350, "AAA"), 380: about("UNFREEZE", 380, "AAA"), 430: about("RETIRE", 430, "BBB"),
-                440: about("ROLLBACK", 440, "CCC", version=1)}
+                440: about("ROLLBACK", 440, "CCC", version=1),
+                450: replace(halt("OVERRIDE", 450, None), policy_id="risk_controller/global", mode="AGGRESSIVE",
+                             until_ms=START_MS + 470 * MINUTE_MS)}
+    alerts = {340: "CRITICAL", 400: "HEALTHY"}
     for i, row in enumerate(zip(*(candles(s, n) for n, s in enumerate(SYMBOLS)), strict=True), start=1):
         out += [("policy.commands", commands[i])] if i in commands else []
+        out += [("system.health.alert", HealthAlert(
+            component="features", ts_ms=START_MS + i * MINUTE_MS, status=alerts[i], reason="test",  # type: ignore[arg-type]
+            writer="test"))] if i in alerts else []
         out += [("market.candles", c) for c in row]
         out.append(("system.clock", Tick(ts_ms=row[0].ts_ms, writer="ingest:test")))
     return out

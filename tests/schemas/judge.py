@@ -68,8 +68,11 @@ def _hold(avro_type: Any, value: Any, field: dict[str, Any], named: dict[str, An
             (inner,) = [t for t in avro_type if t != "null"]
             _hold(inner, value, field, named, where)
         return
+    if isinstance(avro_type, str) and avro_type in named:
+        avro_type = named[avro_type]
     kind = avro_type if isinstance(avro_type, str) else avro_type["type"]
     if kind == "record":
+        named[avro_type["name"]] = avro_type
         for inner_field in avro_type["fields"]:
             name = inner_field["name"]
             _hold(inner_field["type"], value[name], inner_field, named, f"{where}/{name}")

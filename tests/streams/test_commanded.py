@@ -157,7 +157,7 @@ def test_a_restored_fold_knows_the_commands_that_it_answered() -> None:
 
 # ---------------------------------------------------------------------- a run of the whole roster
 def policies(run: Stage) -> list[PolicyRecord]:
-    return [e for e in run.driver.events("policy.ledger") if isinstance(e, PolicyRecord)]
+    return [e for e in run.driver.events("policy.ledger") if isinstance(e, PolicyRecord) and e.agent == "q_learning"]
 
 
 def decisions(run: Stage, after: int = 0) -> list[Decision]:

@@ -38,15 +38,14 @@ def stamped(policy: PolicyRecord) -> Provenance:
 
 
 def test_every_field_is_filled_and_true(run: Stage) -> None:
-    ours = identities()["q_learning"]
-    found = policies(run)
-    assert set(found) == {f"q_learning/{s}" for s in SYMBOLS}
+    found, known = policies(run), identities()
+    assert set(found) == {*(f"q_learning/{s}" for s in SYMBOLS), "risk_controller/global"}
     for p in (p for versions in found.values() for p in versions):
-        s = stamped(p)
+        s, ours = stamped(p), known[p.agent]
         assert (s.code_hash, s.config_hash, s.platform) == (ours.code_hash, ours.config_hash, platform_name())
         assert s.feature_schema_hash == feature_schema_hash()
-        assert s.seed == run.roster["q_learning"].config.seed
-        assert s.input_topic == AGENTS["q_learning"].input_topic
+        assert s.seed == run.roster[p.agent].config.seed
+        assert s.input_topic == AGENTS[p.agent].input_topic
         assert p.origin == "SYNTHETIC"
         assert all(len(h) == 64 for h in (s.state_hash, s.code_hash, s.config_hash))
     features = next(r.value for rows in run.log.records["market.features"].values() for r in rows)
@@ -73,7 +72,7 @@ def test_the_range_ends_at_the_record_that_the_output_id_names(run: Stage) -> No
             event = CODEC.decode("policy.ledger", r.value)
             assert isinstance(event, PolicyRecord)
             s = stamped(event)
-            assert dict(r.headers)["ce_id"].decode().startswith(f"q_learning:{s.input_partition}-{s.to_offset}:")
+            assert dict(r.headers)["ce_id"].decode().startswith(f"{event.agent}:{s.input_partition}-{s.to_offset}:")
 
 
 @pytest.mark.parametrize("changes", [

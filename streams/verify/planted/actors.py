@@ -10,6 +10,8 @@ from agents.decision import DecisionAgent
 from agents.decision.held import in_force
 from agents.experience import ExperienceAgent
 from agents.paper_execution import PaperExecutionAgent
+from agents.risk_controller import RiskControllerAgent
+from agents.risk_controller.table import LIMITS
 from schemas.events import (
     Candle,
     Decision,
@@ -23,7 +25,17 @@ from schemas.events import (
 from streams.verify.planted.changing import Step, changed
 
 
-# ---------------------------------------------------------------------- deciders
+# ---------------------------------------------------------------------- deciders, and what limits them
+class AlwaysTurbo(RiskControllerAgent):
+    """Brings the limits of TURBO into force, whatever its rules say."""
+
+    def step(self, state: Any, event: Event) -> Step:
+        """As the honest one, with other limits."""
+        after, outputs = super().step(state, event)
+        return after, changed(outputs, PolicyRecord, lambda p: p if p.limits is None else replace(
+            p, limits=replace(p.limits, now=LIMITS["TURBO"])))
+
+
 class IgnoresPolicies(DecisionAgent):
     """Decides as if there were no policy."""
 
@@ -39,6 +51,25 @@ class OldPolicy(DecisionAgent):
         """As the honest one, blind to newer versions."""
         newer = isinstance(event, PolicyRecord) and event.version > 1
         return (state, ()) if newer else super().step(state, event)
+
+
+class IgnoresLimits(DecisionAgent):
+    """Decides as if there were no risk limits."""
+
+    def step(self, state: Any, event: Event) -> Step:
+        """As the honest one, blind to limits."""
+        limits = isinstance(event, PolicyRecord) and event.limits is not None
+        return (state, ()) if limits else super().step(state, event)
+
+
+class TooLarge(DecisionAgent):
+    """Names the limits in force, and takes twice the size that they allow."""
+
+    def step(self, state: Any, event: Event) -> Step:
+        """As the honest one, larger."""
+        after, outputs = super().step(state, event)
+        return after, changed(outputs, Decision, lambda d: d if d.limits is None else replace(
+            d, size_multiplier=2 * d.limits.risk_per_trade / self.config.risk_pct))
 
 
 class Disobeys(DecisionAgent):
@@ -115,6 +146,14 @@ class DrawsByItself(DecisionAgent):
 
 
 # ---------------------------------------------------------------------- executors
+class Unlimited(PaperExecutionAgent):
+    """Executes as if its decisions carried no limits."""
+
+    def step(self, state: Any, event: Event) -> Step:
+        """As the honest one, blind to limits."""
+        return super().step(state, replace(event, limits=None) if isinstance(event, Decision) else event)
+
+
 class WeightZero(PaperExecutionAgent):
     """Acknowledges every policy and executes none."""
 

@@ -81,8 +81,8 @@ def go_on(run: Stage, bars: int) -> Stage:
 
 def rolled_back(run: Stage, change: Callable[[Any], Any] = lambda state: state) -> Stage:
     """The newest version taken back some time later; `change` is what was made of its state meanwhile."""
-    newest = run.driver.events("policy.ledger")[-1]
-    assert isinstance(newest, PolicyRecord)
+    newest = [e for e in run.driver.events("policy.ledger")
+              if isinstance(e, PolicyRecord) and e.agent == "q_learning"][-1]
     assert newest.provenance is not None
     evidence = Evidence(run.log, run.roster, CODEC, identities=identities())
     fold = refold(evidence, "q_learning", 0, newest.provenance.to_offset).fold
@@ -156,7 +156,7 @@ def candle_edited(run: Stage, n: int = 200) -> Stage:
 
 def made_up_policy(run: Stage) -> Stage:
     """A policy version that nobody learned."""
-    last = run.log.records["policy.ledger"][0][-1]
+    last = [r for r in run.log.records["policy.ledger"][0] if (r.key or b"").startswith(b"q_learning/")][-1]
     run.log.append("policy.ledger", 0, last.key, last.value, ((CE_ID, b"someone"),), run.log.now_ms)
     return run
 

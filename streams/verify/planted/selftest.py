@@ -18,6 +18,8 @@ from streams.verify.planted.stage import Stage, at, red, stage
 SCHEMA = "quantum.selftest/1"
 BARS = 450
 SAMPLE = 8
+_REAL: dict[str, Any] = {"source": "made", "origin": "CLAIMED"}
+"""A label under which the limits bind: they bind no SYNTHETIC symbol."""
 
 
 @dataclass(frozen=True)
@@ -135,6 +137,11 @@ PLANTS: tuple[Plant, ...] = (
     _in(actors.SaysHalt, "halted by nobody's command", "q_learning", "APPLIED"),
     Plant("Disobeys", "decides on under a halt", lambda: records.go_on(records.command(
         stage({"decision": actors.Disobeys()}, bars=BARS), "HALT", None), 20), "q_learning", "APPLIED", True),
+    _in(actors.AlwaysTurbo, "limits that no rule gives", "risk_controller", "LEARNS", own=False, **_REAL),
+    _in(actors.IgnoresLimits, "limits that no decision keeps", "risk_controller", "APPLIED", **_REAL),
+    _in(actors.TooLarge, "twice the size that the limits allow", "risk_controller", "APPLIED", **_REAL),
+    _in(actors.Unlimited, "trades beyond the limits of their decisions", "risk_controller", "APPLIED",
+        **_REAL | {"bars": 900}),
     _in(actors.DrawsByItself, "actions that were not drawn", "q_learning", "APPLIED", bars=700),
     _in(actors.OppositeSide, "buys where the signal says sell", "paper_execution", "ORIGIN"),
     _in(actors.FillsAtClose, "enters at the close of its bar", "paper_execution", "ORIGIN"),

@@ -1,0 +1,70 @@
+"""Measures of the account, and the points that they make."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from agents.risk_controller.account import drawdown, slope_per_day
+from agents.risk_controller.config import RiskConfig
+from agents.risk_controller.state import RiskState
+from agents.risk_controller.table import POINTS, Measured
+from schemas.events import RiskReason
+
+EVIDENCE = 8  # ids that a reason names, the newest
+MARKS, TRADES, REGIMES = "execution.equity.marked", "execution.trade.closed", "market.regime.changed"
+_REGIMES: dict[Measured, frozenset[str]] = {
+    "volatile_share": frozenset({"volatile"}), "choppy_share": frozenset({"sideways"}),
+    "trending_share": frozenset({"bull", "bear"}),
+}
+
+
+class Measure(NamedTuple):
+    """A value, the number of records that it rests on, and the newest of them."""
+
+    value: float
+    n: int
+    evidence: tuple[str, ...]
+
+
+class Score(NamedTuple):
+    """Points of a bar, with what made them."""
+
+    defensive: int
+    aggressive: int
+    reasons: tuple[RiskReason, ...]
+
+
+def measures(state: RiskState, config: RiskConfig) -> dict[Measured, Measure]:
+    """What can be measured; what cannot is left out, never made up."""
+    account, found = state.account, dict[Measured, Measure]()
+    if account.mark_ms >= 0:
+        last = f"{MARKS}/{account.last_mark}"
+        found["drawdown"] = Measure(drawdown(account), len(account.books), (f"{MARKS}/{account.peak_mark}", last))
+        found["days_without_profit"] = Measure(float(account.bad_days), account.bad_days, (last,))
+        slope = slope_per_day(account)
+        if slope is not None:
+            found["equity_slope"] = Measure(slope[0], slope[1], (last,))
+    newest = state.trades[-config.trades_window:]
+    ids = tuple([f"{TRADES}/{t.trade_id}" for t in newest])
+    if len(newest) >= config.min_trades:
+        found["win_rate"] = Measure(sum(t.pnl_usd > 0 for t in newest) / len(newest), len(newest), ids[-EVIDENCE:])
+    if state.n_trades:
+        found["losses_in_a_row"] = Measure(float(state.losses), state.losses, ids[-min(state.losses or 1, EVIDENCE):])
+    for name, regimes in _REGIMES.items():
+        if state.labels:
+            here = [f"{REGIMES}/{x.symbol}@{x.ts_ms}" for x in state.labels if x.regime in regimes]
+            found[name] = Measure(len(here) / len(state.labels), len(state.labels), tuple(here[-EVIDENCE:]))
+    return found
+
+
+def scored(state: RiskState, config: RiskConfig) -> Score:
+    """The points of the account as it stands. Nothing speaks for more risk before there are `min_trades` trades."""
+    found, reasons = measures(state, config), []
+    tried = state.n_trades >= config.min_trades
+    for point in POINTS:
+        m = found.get(point.measure)
+        if m is not None and point.counts(m.value) and (point.points < 0 or tried):
+            reasons.append(RiskReason(name=point.measure, points=point.points, value=m.value,
+                                      threshold=point.threshold, n=m.n, evidence=m.evidence))
+    return Score(-sum([r.points for r in reasons if r.points < 0]), sum([r.points for r in reasons if r.points > 0]),
+                 tuple(reasons))
