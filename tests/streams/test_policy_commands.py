@@ -41,7 +41,7 @@ def command(settings: Settings, capsys: pytest.CaptureFixture[str], *args: str) 
 
 
 def ledger(settings: Settings) -> list[PolicyRecord]:
-    return [e for e in events(settings, "policy.ledger") if isinstance(e, PolicyRecord)]
+    return [e for e in events(settings, "policy.ledger") if isinstance(e, PolicyRecord) and e.policy_id == POLICY]
 
 
 def decisions(settings: Settings) -> list[Decision]:
@@ -72,6 +72,7 @@ def test_people_in_command(prefix: Settings, tmp_path: Path, capsys: pytest.Capt
     code, report = quantum(settings, capsys, "verify")
     cells = {(a["agent"], k): (c["state"], c["why"]) for a in report["agents"] for k, c in a["cells"].items()
              if c["state"] != "NOT BUILT"}
+    assert cells.pop(("risk_controller", "APPLIED"))[0] == "IDLE", "all is synthetic, and nothing is bound"
     assert {c[0] for c in cells.values()} == {"PASS", "NOT APPLICABLE"}, cells
     assert code == Exit.GOOD
 
