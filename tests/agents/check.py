@@ -24,12 +24,13 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from agents.contract import Agent, Output, Refused, State, Tombstone
+from agents.contract import Agent, Job, Output, Refused, State, Tombstone
 from schemas import catalogue
 from schemas.events import Event
 from streams.commanded import addressee
 from streams.fold import PartitionFold
 from streams.records import Outgoing, event_key
+from streams.trainers.jobs import Asked, encoded, has_jobs, returning
 from tests.agents.check_inputs import CODEC, Log, bent, broken_value, topic_of
 
 Factory = Callable[[], Agent[Any]]
@@ -65,6 +66,7 @@ def check_agent(factory: Factory, events: Sequence[Event], *, monotone: bool = T
     check_partitions(factory, events)
     check_bad_input(factory, events)
     check_processes(factory, events)
+    check_jobs(factory, events)
 
 
 # ---------------------------------------------------------------------- a small host, without log or partitions
@@ -377,3 +379,40 @@ def _same(a: Taken, b: Taken, message: str) -> None:
 
 def _ts_ms(event: Any) -> int:
     return int(event.ts_ms)
+
+
+def check_jobs(factory: Factory, events: Sequence[Event]) -> None:
+    """Jobs are a function of the state's bytes, a request stays as it is; one performed twice has one result.
+
+    The first job that the events open is performed, and its result, then its failure, taken: either closes it, and a
+    second answer leaves the very same state.
+    """
+    agent = factory()
+    if not has_jobs(agent):
+        return
+    host, requests = Host(agent), dict[str, bytes]()
+    first: tuple[str, State, Job] | None = None
+    for event in events:
+        host.take(event)
+        for scope, state in host.states.items():
+            jobs = agent.jobs(state)
+            for job in jobs:
+                assert requests.setdefault(job.job_id, job.request) == job.request, f"{job.job_id}: another request"
+                if first is None or first[2].job_id == job.job_id:
+                    first = scope, state, job
+            if jobs:
+                again = CODEC.decode_state(agent.state_type, CODEC.encode_state(state))
+                assert factory().jobs(again) == jobs, f"{agent.name}/{scope}: a restored state has other jobs open"
+    assert first is not None, f"the events open no job of {agent.name}"
+    scope, state, job = first
+    done = agent.perform(job)
+    assert factory().perform(job) == done, f"{job.job_id}: performed twice, it has two results"
+    for answer in (done, agent.failed(job, "a test", 0)):
+        record = encoded(CODEC, agent, job, answer)
+        returning(agent, Asked(scope, job), record)
+        event = CODEC.decode(record.topic, record.value)
+        closed, _ = agent.step(state, event)
+        assert job.job_id not in {j.job_id for j in agent.jobs(closed)}, f"{job.job_id}: {answer.topic} leaves it open"
+        twice, more = agent.step(closed, event)
+        assert (twice, more) == (closed, ()), f"{job.job_id}: a second answer counts too"
+        assert twice is closed, f"{job.job_id}: a second answer makes a new state"

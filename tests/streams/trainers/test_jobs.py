@@ -13,6 +13,7 @@ from streams.driver import Driver, ObjectCodec
 from streams.fold import PartitionFold
 from streams.records import CE_ID, header
 from streams.trainers.jobs import JOB_ID, Asked, OpenJobs, encoded, failure, has_jobs, returning
+from tests.agents.check import check_jobs
 from tests.streams.counting import CountingFeatures
 from tests.streams.trainers.fitter import ASKS, BACK_OFF_MS, NAME, RESULTS, Fits, Fitter, asking
 
@@ -142,3 +143,32 @@ def test_a_failure_has_an_id_of_its_own_and_two_unequal_ones_have_two() -> None:
     assert ids[0] == ids[1] != ids[2]
     assert (ids[0] or "").startswith(f"{NAME}:failed:{job.job_id}:")
     assert isinstance(agent.failed(job, "why", 0), Output)
+
+
+class Forgetful(Fitter):
+    """Its request hangs on when it is asked."""
+
+    def jobs(self, state: Fits) -> tuple[Job, ...]:
+        return tuple(Job(j, f"{j} {state.now_ms}".encode()) for j in state.open)
+
+
+class Greedy(Fitter):
+    """Counts an answer of a job that is not open."""
+
+    def step(self, state: Fits, event: Event) -> Any:
+        new, outputs = super().step(state, event)
+        if isinstance(event, DriftDetected) and new is state:
+            new = Fits(now_ms=state.now_ms, done=(*state.done, "again"))
+        return new, outputs
+
+
+def test_the_suite_of_agents_holds_jobs_to_the_contract() -> None:
+    events = [asked("good", i, T0 + i)[1] for i in range(3)]
+    check_jobs(Fitter, events)
+    check_jobs(CountingFeatures, events)
+    with pytest.raises(AssertionError, match="another request"):
+        check_jobs(Forgetful, events)
+    with pytest.raises(AssertionError, match="a second answer counts too"):
+        check_jobs(Greedy, events)
+    with pytest.raises(AssertionError, match="open no job"):
+        check_jobs(Fitter, [asked("none")[1]])
