@@ -8,6 +8,7 @@ from agents.contract import Agent
 from agents.decision import DecisionAgent
 from agents.experience import ExperienceAgent
 from agents.features import Features
+from agents.meta_strategy import MetaStrategyAgent
 from agents.paper_execution import PaperExecutionAgent
 from agents.q_learning import QLearningAgent
 from agents.risk_controller import RiskControllerAgent
@@ -18,5 +19,6 @@ ROSTER: dict[str, type[Agent[Any]]] = {
     PaperExecutionAgent.name: PaperExecutionAgent,
     ExperienceAgent.name: ExperienceAgent,
     QLearningAgent.name: QLearningAgent,
+    MetaStrategyAgent.name: MetaStrategyAgent,
     RiskControllerAgent.name: RiskControllerAgent,
 }

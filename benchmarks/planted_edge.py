@@ -43,7 +43,9 @@ TICK_EVERY_BARS = 24
 GOOD_GAIN = 0.8
 NEEDED_OF_400 = 388
 CONTROL_BOUND = 0.15
+LEARNER = "q_learning"
 CONFIGS: dict[str, dict[str, Any]] = {
+    "decision": {"deciders": (LEARNER,)},
     "paper_execution": {"baseline_books": False, "mark_every_bar": False},
 }
 
@@ -84,6 +86,8 @@ def learn(seed: int, dealt: Sequence[float] | None = None, params: market.Params
     lesson = _Lesson(dealt)
     agents = {}
     for name, agent in ROSTER.items():
+        if name == "meta_strategy":
+            continue
         config_type = {"paper_execution": PaperConfig, "decision": DecisionConfig,
                        "q_learning": QLearningConfig}.get(name, agent.config_type)
         agents[name] = agent(config_type(seed=seed, **CONFIGS.get(name, {})))

@@ -306,6 +306,8 @@ class Experience(Event, frozen=True, kw_only=True, gc=False):
     """Regime at the decision."""
     volatility: float
     """volatility_30 at the decision."""
+    observation: tuple[float | None, ...] | None = None
+    """State of the market and the learner at the decision, as it says itself: return_1, volatility_30, trend_strength, price_range, volume_ratio_20, rsi_14/100, macd, bollinger_position, adx_14/100, stochastic_k_14/100, atr_14_pct, obv_slope_14, ema_dist_14, regime bull, bear, sideways, volatile (0 or 1), model_confidence, recent_pnl_mean, recent_pnl_std, in this order; null where there is no such number. Null as a whole in records of older releases."""
     trade_id: str | None = None
     """The trade, where TRADED."""
     reward_r: float
@@ -584,6 +586,8 @@ class PolicyCommand(Event, frozen=True, kw_only=True, gc=False):
     """With OVERRIDE: the risk mode."""
     until_ms: int | None = None
     """With OVERRIDE: event time at which it ends."""
+    heavy: tuple[bytes, ...] | None = None
+    """With ROLLBACK: the parts of that state which it names by their SHA-256 only, such as the weights of a network; null where it has none."""
 
 
 class PolicyConfig(Event, frozen=True, kw_only=True, gc=False):
@@ -638,6 +642,8 @@ class PolicyRecord(Event, frozen=True, kw_only=True, gc=False):
     """Payload of a tabular policy; null for other kinds."""
     limits: RiskPolicy | None = None
     """Payload of a risk policy; null for other kinds."""
+    network: Network | None = None
+    """Payload of a policy that is a neural network; null for other kinds."""
     edge_claim: bool | None = None
     """Whether the outcomes of this policy's own decisions show a mean above neutral (0): true while edge.lower_r is above 0, false while it is not; null where it was not evaluated (fewer than 100 outcomes, or a learner that does not evaluate it). It speaks of this version: a later one may take it back."""
     edge: Edge | None = None
@@ -722,6 +728,28 @@ class RiskLimits(Event, frozen=True, kw_only=True, gc=False):
     """Distance of the stop in average true ranges."""
     daily_loss_limit: float
     """Loss since the start of the UTC day, fraction of the equity then, from which on nothing more is opened that day."""
+
+
+class Network(Event, frozen=True, kw_only=True, gc=False):
+    """A policy as a neural network: x = clip((observation - means) / deviations, -clip, clip) over the named inputs; actor(x) gives one logit an action, critic(x) the value in R. A network is layer by layer x @ weight + bias, with the activation behind every layer but the last. Probabilities are the softmax of the logits."""
+
+    SCHEMA_NAME: ClassVar[str] = "Network"
+    inputs: tuple[str, ...]
+    """Names of the inputs in their order; those of the state that mask names are dropped."""
+    means: tuple[float, ...]
+    """Taken off each input."""
+    deviations: tuple[float, ...]
+    """Each input is divided by its own."""
+    clip: float
+    """Scaled inputs are held within plus and minus this."""
+    activation: str
+    """tanh or relu."""
+    residual_deviation: float
+    """How far results lay from the critic's values in the last round, root mean square, R; 1 before the first."""
+    weights: bytes
+    """Tensors actor.<i>.weight [in, out], actor.<i>.bias [out], critic.<i>.weight, critic.<i>.bias in the safetensors format: u64 length of the header, header as JSON (name to dtype F32 or F64, shape, data_offsets), then the numbers, little-endian, row by row."""
+    weights_sha256: str
+    """SHA-256 of weights, hex."""
 
 
 class Edge(Event, frozen=True, kw_only=True, gc=False):
@@ -863,7 +891,7 @@ class Decision(Event, frozen=True, kw_only=True, gc=False):
     policy_version: int | None = None
     """Its version."""
     state_key: str | None = None
-    """The policy's cell, e.g. bull|vol:1; null where forced without a policy."""
+    """The policy's cell, e.g. bull|vol:1; null where forced without a policy, and for a policy without cells."""
     regime: Regime
     """Regime at the decision."""
     volatility: float
@@ -880,6 +908,60 @@ class Decision(Event, frozen=True, kw_only=True, gc=False):
     """Risk limits in force at the decision, which its execution keeps; null where no risk policy binds the symbol."""
     limits_version: int | None = None
     """Version of risk_controller/global that they are of."""
+    observation: tuple[float | None, ...] | None = None
+    """State of the market and the learner at the decision: return_1, volatility_30, trend_strength, price_range, volume_ratio_20, rsi_14/100, macd, bollinger_position, adx_14/100, stochastic_k_14/100, atr_14_pct, obv_slope_14, ema_dist_14, regime bull, bear, sideways, volatile (0 or 1), model_confidence, recent_pnl_mean, recent_pnl_std, in this order; null where there is no such number. Null as a whole in records of older releases."""
+    log_probability: float | None = None
+    """Natural logarithm of propensity, as the policy's network gave it; null where no network chose."""
+    value: float | None = None
+    """Net result that the policy's critic expects of the state, R; null where no network chose."""
+    source: str
+    """Where the market data came from: a feed (binance) or synthetic:<seed>."""
+    origin: Origin
+    """How far the source is proved; see Origin."""
+
+
+class MetaUpdated(Event, frozen=True, kw_only=True, gc=False):
+    """One update of the meta strategy's networks from one round of experiences. Figures are means over the minibatches of the last epoch, unless they say otherwise."""
+
+    SCHEMA_NAME: ClassVar[str] = "MetaUpdated"
+    symbol: str
+    """Instrument; also the record key."""
+    ts_ms: int
+    """Event time of the experience that filled the round."""
+    policy_version: int
+    """Version that this update produced."""
+    decision_ids: tuple[str, ...]
+    """The experiences learned from, each used this once."""
+    n: int
+    """How many they are."""
+    mean_reward_r: float
+    """Their mean net result, R."""
+    policy_loss: float
+    """Clipped objective, negated."""
+    value_loss: float
+    """Squared error of the critic, R^2."""
+    entropy: float
+    """Of the policy, nats; ln 4 where it is blind."""
+    approx_kl: float
+    """From the policy that acted to the one that learned, nats."""
+    clip_fraction: float
+    """Share of probability ratios outside of the clip range."""
+    explained_variance: float
+    """1 - Var(result - value) / Var(result), of the critic before the update; 0 where the results do not vary."""
+    grad_norm: float
+    """Largest norm of a gradient before it was scaled down."""
+    lr: float
+    """Learning rate."""
+    gradient_steps: int
+    """Of this update."""
+    stopped_early: bool
+    """Whether the limit of the KL ended it."""
+    used: int
+    """Experiences learned from since the beginning."""
+    stale: int
+    """Of these, those that an old version chose, and the newest would have chosen much alike."""
+    dropped: int
+    """Experiences left out since the beginning: an old version chose what the newest would not, or a rollback undid the version that chose."""
     source: str
     """Where the market data came from: a feed (binance) or synthetic:<seed>."""
     origin: Origin
@@ -1081,6 +1163,8 @@ __all__ = [
     "Health",
     "HealthAlert",
     "Instrument",
+    "MetaUpdated",
+    "Network",
     "Origin",
     "Orphan",
     "OrphanReason",

@@ -7,6 +7,8 @@ hash is that of the version which the command names is `quantum verify`'s to say
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from hashlib import sha256
 from typing import Any
 
 import msgspec
@@ -37,8 +39,8 @@ def addressee(event: Event) -> str | None:
 
 def without_state(event: Event) -> Event:
     """An event as it is kept for scopes born later: none of them has use for an old state of another's."""
-    if isinstance(event, PolicyCommand) and event.state is not None:
-        return msgspec.structs.replace(event, state=None)
+    if isinstance(event, PolicyCommand) and (event.state is not None or event.heavy is not None):
+        return msgspec.structs.replace(event, state=None, heavy=None)
     return event
 
 
@@ -57,12 +59,24 @@ def _old_state(agent: Agent[Any], codec: Codec, scope: str, command: PolicyComma
         return Refused("NO_VERSION", "it names no version")
     if data is None or command.state_format is None:
         return Refused("NO_STATE", f"it carries no state {name}")
-    if len(data) > MAX_STATE_BYTES:
-        return Refused("TOO_LARGE", f"the state {name} has {len(data)} bytes; {MAX_STATE_BYTES} are allowed")
+    size = len(data) + sum(map(len, command.heavy or ()))
+    if size > MAX_STATE_BYTES:
+        return Refused("TOO_LARGE", f"the state {name} has {size} bytes; {MAX_STATE_BYTES} are allowed")
     found = hash_of(scope, data)
     if found != command.state_hash:
         return Refused("HASH_MISMATCH", f"the state {name} has the hash {found[:12]}, not {command.state_hash}")
+    heavy = {sha256(part).digest(): part for part in command.heavy or ()}
     try:
-        return decoded(agent, codec, command.state_format, data)
+        return decoded(agent, codec, command.state_format, data, lambda state: _filled(agent, state, heavy, name))
     except Refused as refused:
         return refused
+
+
+def _filled(agent: Agent[Any], state: Any, heavy: Mapping[bytes, bytes], name: str) -> Any:
+    """The state with its heavy fields, which it names by their hash."""
+    named = {field: getattr(state, field) for field in agent.heavy if getattr(state, field)}
+    lost = [field for field, digest in named.items() if digest not in heavy]
+    if lost:
+        raise Refused("NO_STATE", f"the state {name} names its {lost[0]} {named[lost[0]].hex()[:12]}, which does not "
+                                  f"come with it")
+    return msgspec.structs.replace(state, **{f: heavy[digest] for f, digest in named.items()}) if named else state

@@ -19,6 +19,7 @@ from schemas.catalogue import AGENTS
 from schemas.codec import Codec
 from schemas.events import Command, Event, PolicyCommand, PolicyRecord, PolicyStatus, RiskMode, Tick
 from schemas.refused import Refused
+from streams.blobs import heavy_values
 from streams.commanded import MAX_STATE_BYTES
 from streams.identity import identity_of
 from streams.log import LogReader, NoBroker, Record, Start
@@ -119,11 +120,12 @@ def planned(log: LogReader, codec: Codec, agent: Agent[Any], kind: Command, poli
         raise CannotCommand("NO_VERSION", f"{LEDGER} holds versions {min(versions)} to {max(versions)} of {policy_id}, "
                                           f"not {version}")
     old = versions[version]
-    state = old_state(log, codec, agent, old)
+    state, heavy = old_state(log, codec, agent, old)
     provenance = old.policy.provenance
     assert provenance is not None
     return _fit(codec, Plan(_with(command, version=version, freeze=freeze, state=state,
-                                  state_hash=provenance.state_hash, state_format=agent.format_version), newest, old))
+                                  state_hash=provenance.state_hash, state_format=agent.format_version,
+                                  heavy=heavy or None), newest, old))
 
 
 def planned_risk(log: LogReader, codec: Codec, kind: Command, policy_id: str, *, actor: str, reason: str,
@@ -211,8 +213,10 @@ def _versions(log: LogReader, codec: Codec, policy_id: str) -> dict[int, Version
     return {v.policy.version: Version(v.policy, v.record.place) for v in found}
 
 
-def old_state(log: LogReader, codec: Codec, agent: Agent[Any], old: Version) -> bytes:
-    """The learner's state at a version, encoded: its input folded again, from stored state where there is some.
+def old_state(log: LogReader, codec: Codec, agent: Agent[Any], old: Version) -> tuple[bytes, tuple[bytes, ...]]:
+    """The learner's state at a version, encoded, and its heavy fields, which it names by their hash.
+
+    Its input is folded again, from stored state where there is some.
 
     Raises:
         CannotCommand: NO_PROVENANCE, OTHER_CODE, EXPIRED, HASH_MISMATCH or TOO_LARGE.
@@ -244,10 +248,12 @@ def old_state(log: LogReader, codec: Codec, agent: Agent[Any], old: Version) -> 
                                              f"{p.input_topic}-{p.input_partition}@{first}..{p.to_offset} folds to "
                                              f"{(found or 'none')[:12]}")
     state = fold.state_bytes(entry.state)
-    if len(state) > MAX_STATE_BYTES:
-        raise CannotCommand("TOO_LARGE", f"the state of {name} has {len(state)} bytes; a command carries at most "
+    heavy = tuple(heavy_values(entry.state, agent.heavy).values())
+    size = len(state) + sum(map(len, heavy))
+    if size > MAX_STATE_BYTES:
+        raise CannotCommand("TOO_LARGE", f"the state of {name} has {size} bytes; a command carries at most "
                                          f"{MAX_STATE_BYTES}")
-    return state
+    return state, heavy
 
 
 # ---------------------------------------------------------------------- writing, and the answer

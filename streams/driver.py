@@ -33,8 +33,8 @@ RANK = {
         (
             "system.health.alert", "policy.commands", "market.instruments", "market.candles",
             "execution.trade.closed", "decision.outcome", "policy.applied", "execution.equity.marked",
-            "learning.experience", "learning.orphan",
-            "learning.drift.detected", "rl.q_learning.updated", "risk.mode.changed", "policy.ledger",
+            "learning.experience", "learning.orphan", "learning.drift.detected", "rl.q_learning.updated",
+            "rl.meta.updated", "risk.mode.changed", "policy.ledger",
             "policy.current", "market.regime.changed", "market.features", "rl.meta.strategy_selected", "system.clock",
         )
     )

@@ -25,7 +25,7 @@ from streams.transport.logs import LIBRDKAFKA
 WATCHED = (
     "market.candles", "market.features", "market.regime.changed", "rl.meta.strategy_selected",
     "execution.trade.closed", "decision.outcome", "policy.applied", "execution.equity.marked", "learning.experience",
-    "learning.orphan", "learning.drift.detected", "rl.q_learning.updated", "policy.ledger",
+    "learning.orphan", "learning.drift.detected", "rl.q_learning.updated", "rl.meta.updated", "policy.ledger",
     "risk.mode.changed",
 )
 RISK = b"risk_controller/global"  # a policy of rules, there from the first mark on

@@ -11,10 +11,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
+import numpy as np
 from rich.table import Table
 
 from agents.algorithms.edge import MIN_OUTCOMES
-from schemas.events import Cell, Event, PolicyRecord
+from agents.algorithms.network_policy import Scaling, read
+from agents.algorithms.tensors import loaded
+from schemas.events import REGIME_SYMBOLS, Cell, Event, PolicyRecord
 
 Z_95 = 1.96
 """Half-width of a 95 % interval of a normal, in standard errors. It holds for one estimate looked at once; a table of
@@ -74,7 +77,38 @@ def as_dict(held: Held) -> dict[str, Any]:
         {"state_key": c.state_key, "greedy": c.greedy, "visits": sum(c.visits), "actions": cell_rows(record, c)}
         for c in record.tabular.cells
     ]
+    shown["network"] = None if record.network is None else network_dict(record)
     return shown
+
+
+def network_dict(record: PolicyRecord) -> dict[str, Any]:
+    """A network's description: everything but the numbers of its layers; of these shape and norm."""
+    n = record.network
+    assert n is not None
+    return {"inputs": n.inputs, "means": n.means, "deviations": n.deviations, "clip": n.clip,
+            "activation": n.activation, "residual_deviation": n.residual_deviation,
+            "weights_sha256": n.weights_sha256, "weights_bytes": len(n.weights),
+            "tensors": {name: {"shape": list(a.shape), "dtype": a.dtype.name, "norm": float(np.linalg.norm(a))}
+                        for name, a in loaded(n.weights).items()}}
+
+
+def network_table(record: PolicyRecord) -> Table:
+    """What the network says of each regime where every other input is at its mean: probabilities, and the value."""
+    n = record.network
+    assert n is not None
+    table = Table(title="Probability of being drawn where all inputs but the regime are at their means",
+                  caption="* greedy. value: what the critic expects of such a state.")
+    for name in ("regime", *record.actions, "value, R"):
+        table.add_column(name, justify="left" if name == "regime" else "right")
+    network = read(n.weights, n.activation, len(n.inputs), len(record.actions))
+    scaling = Scaling(means=n.means, deviations=n.deviations, clip=n.clip)
+    for regime in REGIME_SYMBOLS:
+        numbers = tuple(float(name == f"regime_{regime}") if name.startswith("regime_") else mean
+                        for name, mean in zip(n.inputs, n.means, strict=True))
+        found = network.applied(scaling, numbers)
+        table.add_row(regime, *(f"{'*' if i == found.greedy else ''}{p:.1%}" for i, p in
+                                enumerate(found.probabilities)), f"{found.value:+.3f}")
+    return table
 
 
 def head_lines(held: Held) -> list[str]:
@@ -104,6 +138,12 @@ def head_lines(held: Held) -> list[str]:
     if r.tabular is not None:
         edges = ", ".join(f"{e:.6g}" for e in r.tabular.volatility_edges)
         lines.append(f"buckets   volatility_30 at {edges}")
+    if r.network is not None:
+        layers = " ".join(f"{name.removesuffix('.weight')} {a.shape[0]}x{a.shape[1]}"
+                          for name, a in loaded(r.network.weights).items() if name.endswith(".weight"))
+        lines += [f"network   {layers}, {r.network.activation}; {len(r.network.weights):,} bytes, "
+                  f"{r.network.weights_sha256[:12]}",
+                  f"state     {', '.join(r.network.inputs)}", f"dropped   {', '.join(r.mask) or 'none'}"]
     return lines
 
 

@@ -23,7 +23,7 @@ MODULES = sorted(p for top in ("schemas", "agents", "streams") for p in (ROOT / 
 MAY: dict[str, tuple[str, ...]] = {
     "schemas": ("schemas",),
     "agents.algorithms": ("agents.algorithms",),
-    "agents": ("schemas", "agents.contract", "agents.algorithms"),
+    "agents": ("schemas", "agents.contract", "agents.obeying", "agents.former", "agents.algorithms"),
     "agents.roster": ("schemas", "agents"),
     "streams": ("schemas", "agents", "streams"),
     # The judge shares the pure folds and the codec with what it judges, never the host that ran them.

@@ -6,12 +6,15 @@ from typing import ClassVar
 
 import msgspec
 
-from agents.algorithms.commanded import NOTHING, Commanded, answered, barred, ordered
-from agents.algorithms.counter import choose, uniform
+from agents.algorithms.commanded import Commanded, answered, barred, ordered
+from agents.algorithms.sizing import AVERSION
 from agents.algorithms.strategies import signals
-from agents.contract import Agent, Config, Output, Refused, State
+from agents.contract import Agent, Config, Output, Refused
+from agents.decision.choosing import Choice, chosen, fallen_back, size_of
 from agents.decision.held import HeldPolicy, held, in_force, needed, taken
-from agents.decision.limits import POLICY_ID, HeldLimits, bound, with_limits
+from agents.decision.limits import POLICY_ID, bound, with_limits
+from agents.decision.networks import Weights, joined, observation_of, split
+from agents.decision.state import Decider, DecisionState, FirstState, SecondState, from_first, from_second
 from schemas.events import Decision, Event, Features, PolicyCommand, PolicyRecord, Regime, Strategy
 
 TOPIC = "rl.meta.strategy_selected"
@@ -25,78 +28,34 @@ class DecisionConfig(Config, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         deciders: agents whose policies decide, each for the book of its own name.
         decide_every_bars: a decision falls on every bar whose close is a multiple of that many intervals.
         baseline_action: what is done where no policy is in force.
-        size_multiplier: multiple of the unit risk.
+        size_multiplier: multiple of the unit risk where no policy chooses, and everywhere without `aversion`.
+        aversion: lambda of the size that a policy's choice gets (`algorithms/sizing`), 1/R; None: no such sizes.
         pending_limit: policy versions kept for each decider.
         risk_pct: loss at the stop at size 1, as a fraction of equity; paper execution's. Risk limits clip the size by
             it.
+        pending_networks: of versions that are networks so many; their weights are heavy.
     """
 
-    deciders: tuple[str, ...] = ("q_learning",)
+    deciders: tuple[str, ...] = ("q_learning", "meta_strategy")
     decide_every_bars: int = 4
     baseline_action: Strategy = "neutral"
     size_multiplier: float = 1.0
+    aversion: float | None = AVERSION
     pending_limit: int = 256
     risk_pct: float = 0.01
+    pending_networks: int = 8
 
     def __post_init__(self) -> None:
         if not self.deciders or len(set(self.deciders)) != len(self.deciders):
             raise ValueError(f"deciders must be one or more different names, not {self.deciders}")
-        if self.decide_every_bars < 1 or self.pending_limit < 2 or not 0 < self.size_multiplier <= 10:
-            raise ValueError("decide_every_bars >= 1, pending_limit >= 2 and 0 < size_multiplier <= 10 are needed")
+        if self.aversion is not None and not 0 < self.aversion <= 10:
+            raise ValueError(f"aversion is {self.aversion}; above 0 and at most 10 is needed")
+        if min(self.pending_limit, self.pending_networks) < 2:
+            raise ValueError("pending_limit and pending_networks must be at least 2")
+        if self.decide_every_bars < 1 or not 0 < self.size_multiplier <= 10:
+            raise ValueError("decide_every_bars >= 1 and 0 < size_multiplier <= 10 are needed")
         if not 0 < self.risk_pct <= 1:
             raise ValueError("0 < risk_pct <= 1 is needed")
-
-
-class Decider(msgspec.Struct, frozen=True, kw_only=True):
-    """A decider's policies that may still decide, and the newest version seen of it."""
-
-    name: str
-    version: int = 0
-    policies: tuple[HeldPolicy, ...] = ()
-
-
-class DecisionState(State, frozen=True, kw_only=True):
-    """Per symbol: the primary interval, the last decided bar, the policies, what people command, the risk limits.
-
-    `halt_ms`, `halted`: newest halt or resume.
-    """
-
-    deciders: tuple[Decider, ...]
-    interval_ms: int | None = None
-    decided_ms: int = -1
-    commanded: Commanded = NOTHING
-    halted: bool = False
-    halt_ms: int = -1
-    limits: tuple[HeldLimits, ...] = ()
-
-
-class SecondState(State, frozen=True, kw_only=True):
-    """Format 2, before there were risk limits."""
-
-    deciders: tuple[Decider, ...]
-    interval_ms: int | None
-    decided_ms: int
-    commanded: Commanded = NOTHING
-    halted: bool = False
-    halt_ms: int = -1
-
-
-class FirstState(State, frozen=True, kw_only=True):
-    """Format 1, before commands were obeyed."""
-
-    deciders: tuple[Decider, ...]
-    interval_ms: int | None
-    decided_ms: int
-
-
-def from_first(old: FirstState) -> SecondState:
-    """Format 2: nothing was commanded."""
-    return SecondState(deciders=old.deciders, interval_ms=old.interval_ms, decided_ms=old.decided_ms)
-
-
-def from_second(old: SecondState) -> DecisionState:
-    """Format 3: no limits were known."""
-    return DecisionState(**msgspec.structs.asdict(old))
 
 
 class DecisionAgent(Agent[DecisionState]):
@@ -105,8 +64,9 @@ class DecisionAgent(Agent[DecisionState]):
     name: ClassVar[str] = "decision"
     state_type = DecisionState
     config_type: ClassVar[type[Config]] = DecisionConfig
-    format_version: ClassVar[int] = 3  # 2: commands; 3: risk limits
+    format_version: ClassVar[int] = 3  # 2: commands; 3: risk limits, networks, sizes
     former = {1: (FirstState, from_first), 2: (SecondState, from_second)}  # noqa: RUF012
+    heavy: ClassVar[tuple[str, ...]] = ("weights",)
     config: DecisionConfig
 
     def new(self, scope: str) -> DecisionState:
@@ -149,15 +109,25 @@ class DecisionAgent(Agent[DecisionState]):
         if record.policy_id == POLICY_ID:
             limits = with_limits(state.limits, record, state.decided_ms)
             return state if limits is state.limits else msgspec.structs.replace(state, limits=limits)
+        state = self._complete(state)
         for i, decider in enumerate(state.deciders):
             if decider.name == record.agent and record.version > decider.version:
-                policies = taken(decider.policies, held(record), state.decided_ms, self.config.pending_limit)
+                policy = held(record)
+                limit = self.config.pending_limit if policy.network is None else self.config.pending_networks
+                policies = taken(decider.policies, policy, state.decided_ms, limit)
                 changed = Decider(name=decider.name, version=record.version, policies=policies)
-                deciders = (*state.deciders[:i], changed, *state.deciders[i + 1:])
                 commanded = state.commanded if record.command_id is None else answered(
                     state.commanded, record.command_id, record.policy_id, record.version, record.restored_version)
-                return msgspec.structs.replace(state, deciders=deciders, commanded=commanded)
+                more = {} if record.network is None else {(record.policy_id, record.version): record.network.weights}
+                return _holding(msgspec.structs.replace(state, commanded=commanded),
+                                (*state.deciders[:i], changed, *state.deciders[i + 1:]), more)
         return state
+
+    def _complete(self, state: DecisionState) -> DecisionState:
+        """The state with every decider of the configuration; one may be newer than the state."""
+        known = {d.name for d in state.deciders}
+        new = tuple([Decider(name=n) for n in self.config.deciders if n not in known])
+        return msgspec.structs.replace(state, deciders=(*state.deciders, *new)) if new else state
 
     def _features(self, state: DecisionState, bar: Features) -> tuple[DecisionState, tuple[Output, ...]]:
         if state.interval_ms is None:
@@ -167,20 +137,18 @@ class DecisionAgent(Agent[DecisionState]):
             return state, ()
         if bar.regime is None or bar.volatility_30 is None or bar.atr_14_pct is None:
             raise Refused("CONTRADICTORY", "ready, but without regime, volatility_30 or atr_14_pct")
+        state = self._complete(state)
+        weights = split(_policies(state.deciders), state.weights)
         outputs = []
         for decider in state.deciders:
-            decision = self._decide(state, decider, bar, bar.regime, bar.volatility_30, bar.atr_14_pct)
+            decision = self._decide(state, decider, bar, bar.regime, bar.volatility_30, bar.atr_14_pct, weights)
             outputs.append(Output(TOPIC, bound(decision, state.limits, self.config.risk_pct)))
-        state = DecisionState(
-            deciders=tuple(msgspec.structs.replace(d, policies=needed(d.policies, bar.ts_ms))
-                           for d in state.deciders),
-            interval_ms=state.interval_ms, decided_ms=bar.ts_ms, commanded=state.commanded, halted=state.halted,
-            halt_ms=state.halt_ms, limits=state.limits,
-        )
-        return state, tuple(outputs)
+        state = msgspec.structs.replace(state, decided_ms=bar.ts_ms)
+        return _holding(state, tuple([msgspec.structs.replace(d, policies=needed(d.policies, bar.ts_ms))
+                                      for d in state.deciders])), tuple(outputs)
 
     def _decide(self, state: DecisionState, decider: Decider, bar: Features, regime: Regime, volatility: float,
-                atr_pct: float) -> Decision:
+                atr_pct: float, weights: Weights) -> Decision:
         config = self.config
         policy = in_force(decider.policies, bar.ts_ms)
         decision_id = f"{bar.symbol}/{decider.name}/{bar.ts_ms}"
@@ -188,25 +156,49 @@ class DecisionAgent(Agent[DecisionState]):
             ema_dist_14=bar.ema_dist_14, ema_dist_50=bar.ema_dist_50, bollinger_position=bar.bollinger_position,
             range_position=bar.range_position,
         )
-        action = greedy = config.baseline_action if policy is None or state.halted else policy.fallback
-        propensity, state_key = 1.0, None
+        observation = observation_of(bar)
         reason = "halt" if state.halted else _forced_reason(policy, state.commanded, bar.ts_ms, directions is None)
-        if policy is not None and policy.cells:
-            cell = policy.cell(regime, volatility)
-            state_key = cell.state_key
-            if reason is None:
-                i = choose(cell.probabilities, uniform(config.seed, "decision", decision_id))
-                action, greedy, propensity = policy.actions[i], cell.greedy, cell.probabilities[i]
+        choice: Choice | None = None
+        if policy is not None and reason is None:
+            found = chosen(policy, regime, volatility, observation, weights, config.seed, decision_id)
+            reason, choice = ("missing_feature", None) if found is None else (None, found)
+        if choice is None:
+            action = config.baseline_action if policy is None or state.halted else policy.fallback
+            choice = fallen_back(policy, action, regime, volatility)
         return Decision(
             decision_id=decision_id, symbol=bar.symbol, book_id=decider.name, decider=decider.name, ts_ms=bar.ts_ms,
             interval_ms=bar.interval_ms, next_ts_ms=bar.ts_ms + config.decide_every_bars * bar.interval_ms,
-            action=action, greedy_action=greedy, baseline_action=config.baseline_action, propensity=propensity,
-            forced=reason is not None, forced_reason=reason,
+            action=choice.action, greedy_action=choice.greedy, baseline_action=config.baseline_action,
+            propensity=choice.propensity, forced=reason is not None, forced_reason=reason,
             policy_id=None if policy is None else policy.policy_id,
-            policy_version=None if policy is None else policy.version, state_key=state_key, regime=regime,
+            policy_version=None if policy is None else policy.version, state_key=choice.state_key, regime=regime,
             volatility=volatility, close=bar.close, atr_pct=atr_pct, signals=directions or NO_SIGNALS,
-            size_multiplier=config.size_multiplier, source=bar.source, origin=bar.origin,
+            size_multiplier=self._size(choice, reason), observation=observation, log_probability=choice.log_probability,
+            value=choice.value, source=bar.source, origin=bar.origin,
         )
+
+    def _size(self, choice: Choice, forced: str | None) -> float:
+        """The multiple of the unit risk; what no policy chose has the configured one."""
+        if forced is not None or self.config.aversion is None:
+            return self.config.size_multiplier
+        return size_of(choice.expected, self.config.aversion)
+
+
+def _policies(deciders: tuple[Decider, ...]) -> list[HeldPolicy]:
+    return [p for d in deciders for p in d.policies]
+
+
+def _holding(state: DecisionState, deciders: tuple[Decider, ...], more: Weights | None = None) -> DecisionState:
+    """The state with other policies, and their weights.
+
+    Args:
+        more: weights of a new one.
+    """
+    before, after = _policies(state.deciders), _policies(deciders)
+    if not more and before == after:
+        return msgspec.structs.replace(state, deciders=deciders)
+    weights = split(before, state.weights) | (more or {})
+    return msgspec.structs.replace(state, deciders=deciders, weights=joined(after, weights))
 
 
 def _forced_reason(policy: HeldPolicy | None, commanded: Commanded, ts_ms: int, missing: bool) -> str | None:

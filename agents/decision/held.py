@@ -8,21 +8,31 @@ from bisect import bisect_right
 import msgspec
 
 from agents.contract import Refused
+from agents.decision.networks import HeldNetwork, held_network
 from schemas.events import REGIME_SYMBOLS, STRATEGY_SYMBOLS, PolicyRecord, PolicyStatus, Strategy, Tabular
 
 SUM_TOLERANCE = 1e-9
 
 
 class HeldCell(msgspec.Struct, frozen=True, kw_only=True):
-    """One cell of a held policy: what is drawn from."""
+    """One cell of a held policy: what is drawn from, and what a size is chosen by, for each action.
+
+    Attributes:
+        means: estimated results, R.
+        errors: their standard errors, R.
+        outcomes: seen of each.
+    """
 
     state_key: str
     probabilities: tuple[float, ...]
     greedy: Strategy
+    means: tuple[float, ...] = ()
+    errors: tuple[float, ...] = ()
+    outcomes: tuple[int, ...] = ()
 
 
 class HeldPolicy(msgspec.Struct, frozen=True, kw_only=True):
-    """The part of a policy record that decides. A RETIRED record has no cells."""
+    """The part of a policy record that decides: cells or a network. A RETIRED record has neither."""
 
     policy_id: str
     version: int
@@ -33,6 +43,8 @@ class HeldPolicy(msgspec.Struct, frozen=True, kw_only=True):
     actions: tuple[Strategy, ...]
     volatility_edges: tuple[float, ...]
     cells: tuple[HeldCell, ...]
+    network: HeldNetwork | None = None
+    outcomes: int = 0
 
     def cell(self, regime: str, volatility: float) -> HeldCell:
         """The cell of a regime and a volatility; `held` has made sure that there is one."""
@@ -50,9 +62,15 @@ def held(record: PolicyRecord) -> HeldPolicy:
     actions = tuple(_strategy(record, a) for a in record.actions)
     edges: tuple[float, ...] = ()
     cells: tuple[HeldCell, ...] = ()
-    if record.status != "RETIRED":
+    network: HeldNetwork | None = None
+    if record.status != "RETIRED" and record.network is not None:
+        try:
+            network = held_network(record.network, len(actions))
+        except ValueError as exc:
+            raise _unusable(record, f"has a network that cannot be applied: {exc}") from exc
+    elif record.status != "RETIRED":
         if record.tabular is None:
-            raise _unusable(record, "has no tabular payload")
+            raise _unusable(record, "has neither cells nor a network")
         if record.mask:
             raise _unusable(record, f"drops dimensions {record.mask}, which its cells are found by")
         edges = record.tabular.volatility_edges
@@ -60,7 +78,8 @@ def held(record: PolicyRecord) -> HeldPolicy:
     return HeldPolicy(
         policy_id=record.policy_id, version=record.version, valid_from_ms=record.valid_from_ms,
         valid_until_ms=record.valid_until_ms, fallback=fallback, status=record.status, actions=actions,
-        volatility_edges=edges, cells=cells,
+        volatility_edges=edges, cells=cells, network=network,
+        outcomes=record.outcomes,
     )
 
 
@@ -77,7 +96,10 @@ def _cells(record: PolicyRecord, table: Tabular, n_actions: int) -> tuple[HeldCe
         p = c.probabilities
         if len(p) != n_actions or min(p, default=-1.0) < 0 or not math.isclose(sum(p), 1, abs_tol=SUM_TOLERANCE):
             raise _unusable(record, f"draws from {p} in {c.state_key}, not {n_actions} probabilities of sum 1")
-        cells.append(HeldCell(state_key=c.state_key, probabilities=p, greedy=_strategy(record, c.greedy)))
+        if not len(c.q) == len(c.se) == len(c.visits) == n_actions or not all(map(math.isfinite, (*c.q, *c.se))):
+            raise _unusable(record, f"has no estimate of every action in {c.state_key}")
+        cells.append(HeldCell(state_key=c.state_key, probabilities=p, greedy=_strategy(record, c.greedy), means=c.q,
+                              errors=c.se, outcomes=c.visits))
     return tuple(cells)
 
 

@@ -68,7 +68,7 @@ def bound(decision: Decision, held: tuple[HeldLimits, ...], risk_pct: float,
     if reason is None:
         return decision
     return replace(decision, action=NO_POSITION, greedy_action=NO_POSITION, propensity=1.0, forced=True,
-                   forced_reason=reason)
+                   forced_reason=reason, log_probability=None, value=None)
 
 
 def _barred(policy: RiskPolicy, over: bool, limits: RiskLimits, d: Decision, confidence: float | None) -> str | None:

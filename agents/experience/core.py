@@ -53,7 +53,7 @@ class ExperienceAgent(Agent[ExperienceState]):
     name: ClassVar[str] = "experience"
     state_type: type[ExperienceState] = ExperienceState
     config_type: ClassVar[type[Config]] = ExperienceConfig
-    format_version: ClassVar[int] = 3  # 2: own_clock, 3: without
+    format_version: ClassVar[int] = 3  # 2: own_clock, 3: without; decisions with their state
     former = {2: (SecondState, from_second)}  # noqa: RUF012
     config: ExperienceConfig
 

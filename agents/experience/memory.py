@@ -7,6 +7,7 @@ from hashlib import blake2b
 import msgspec
 
 from agents.contract import Config, State
+from agents.former import FormerDecision, decision_of
 from schemas.events import Decision, DecisionOutcome, Event, TradeClosed
 
 DAY_MS = 86_400_000
@@ -101,6 +102,13 @@ class ExperienceState(State, frozen=True, kw_only=True):
     seen: tuple[Seen, ...] = ()
 
 
+class FormerOpen(State, frozen=True, kw_only=True):
+    """An open decision of format 2, before decisions carried limits and the state that they were taken in."""
+
+    decision: FormerDecision
+    deadline_ms: int
+
+
 class SecondState(State, frozen=True, kw_only=True):
     """Format 2, which timed out by the clock."""
 
@@ -109,7 +117,7 @@ class SecondState(State, frozen=True, kw_only=True):
     deadline_ms: int
     forgotten_ms: int
     own_clock: bool
-    open: tuple[Open, ...]
+    open: tuple[FormerOpen, ...]
     trades: tuple[WaitingTrade, ...]
     outcomes: tuple[WaitingOutcome, ...]
     ended_ids: tuple[str, ...]
@@ -119,10 +127,15 @@ class SecondState(State, frozen=True, kw_only=True):
 
 
 def from_second(old: SecondState) -> ExperienceState:
-    """Format 3: no clock; what was forgotten had ended by `now_ms` less the memory, or was pushed out before it."""
+    """Format 3: no clock; what was forgotten had ended by `now_ms` less the memory, or was pushed out before it.
+
+    A repeat of a decision that had ended is told by its digest, which is another one now that decisions carry more: it
+    is refused as a conflict instead of being passed over.
+    """
     return ExperienceState(
         interval_ms=old.interval_ms, now_ms=old.now_ms, deadline_ms=old.deadline_ms, forgotten_ms=old.forgotten_ms,
-        forgotten_end_ms=old.ended[0].ended_ms if old.forgotten_ms >= 0 and old.ended else -1, open=old.open,
+        forgotten_end_ms=old.ended[0].ended_ms if old.forgotten_ms >= 0 and old.ended else -1,
+        open=tuple([Open(decision=decision_of(o.decision), deadline_ms=o.deadline_ms) for o in old.open]),
         trades=old.trades, outcomes=old.outcomes, ended_ids=old.ended_ids, ended=old.ended, seen_ids=old.seen_ids,
         seen=old.seen,
     )

@@ -79,7 +79,7 @@ def _experience(
         decision_id=d.decision_id, symbol=d.symbol, book_id=d.book_id, ts_ms=ts_ms, decided_ms=d.ts_ms, status=status,
         reason=reason, learnable=status != "NOT_EXECUTED" and not d.forced, forced=d.forced, action=d.action,
         propensity=d.propensity, policy_version=d.policy_version, state_key=d.state_key, regime=d.regime,
-        volatility=d.volatility, trade_id=trade_id, reward_r=reward_r, pnl_usd=pnl_usd,
+        volatility=d.volatility, observation=d.observation, trade_id=trade_id, reward_r=reward_r, pnl_usd=pnl_usd,
         size_multiplier=d.size_multiplier if size_multiplier is None else size_multiplier,
         source=merge_source(d.source, source), origin=merge_origin(d.origin, origin),
     ))

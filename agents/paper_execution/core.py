@@ -31,7 +31,7 @@ from agents.paper_execution.baselines import BOOKS, baseline_order, order_of
 from agents.paper_execution.book import NEVER_MS, Bar, Happening, Order, Terms, run_bar
 from agents.paper_execution.layout import Book, PaperConfig
 from agents.paper_execution.records import mark, outputs_of, refusal
-from agents.paper_execution.state import FirstState, PaperState, Retired, from_first
+from agents.paper_execution.state import FirstState, PaperState, Retired, SecondState, from_first, from_second
 from schemas.events import (
     STRATEGY_SYMBOLS,
     Candle,
@@ -53,8 +53,8 @@ class PaperExecutionAgent(Agent[PaperState]):
     name: ClassVar[str] = "paper_execution"
     state_type = PaperState
     config_type: ClassVar[type[Config]] = PaperConfig
-    format_version: ClassVar[int] = 2  # 2: rollbacks, answers
-    former = {1: (FirstState, from_first)}  # noqa: RUF012
+    format_version: ClassVar[int] = 3  # 2: rollbacks, answers; 3: decisions with their state
+    former = {1: (FirstState, from_first), 2: (SecondState, from_second)}  # noqa: RUF012
     config: PaperConfig
 
     def __init__(self, config: Config | None = None) -> None:

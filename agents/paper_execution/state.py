@@ -6,6 +6,7 @@ import msgspec
 
 from agents.algorithms.commanded import NOTHING, UNKNOWN, Commanded, ordered
 from agents.contract import State
+from agents.former import FormerDecision, decision_of
 from agents.paper_execution.layout import Book
 from schemas.events import Candle, Decision, Instrument
 
@@ -57,7 +58,7 @@ class FirstState(State, frozen=True, kw_only=True):
     recent_digests: tuple[bytes, ...]
     done_ms: int
     queue: tuple[Candle, ...]
-    pending: tuple[Decision, ...]
+    pending: tuple[FormerDecision, ...]
     instruments: tuple[Instrument, ...]
     books: tuple[Book, ...]
     baselines: tuple[Book, ...]
@@ -66,7 +67,26 @@ class FirstState(State, frozen=True, kw_only=True):
     retired: tuple[FirstRetired, ...]
 
 
-def from_first(old: FirstState) -> PaperState:
+class SecondState(State, frozen=True, kw_only=True):
+    """Format 2, before decisions carried the state that they were taken in."""
+
+    interval_ms: int
+    source: str
+    recent_open_ms: tuple[int, ...]
+    recent_digests: tuple[bytes, ...]
+    done_ms: int
+    queue: tuple[Candle, ...]
+    pending: tuple[FormerDecision, ...]
+    instruments: tuple[Instrument, ...]
+    books: tuple[Book, ...]
+    baselines: tuple[Book, ...]
+    halted: bool
+    halt_ms: int
+    retired: tuple[Retired, ...]
+    commanded: Commanded
+
+
+def from_first(old: FirstState) -> SecondState:
     """Format 2: a policy that was retired by command stays so until the next answer to a command about it."""
     fields = msgspec.structs.asdict(old)
     commanded = NOTHING
@@ -75,4 +95,11 @@ def from_first(old: FirstState) -> PaperState:
             commanded = ordered(commanded, UNKNOWN, r.policy_id, 0)
     fields["retired"] = tuple(Retired(policy_id=r.policy_id, version=r.version) for r in old.retired
                               if r.version is not None)
-    return PaperState(**fields, commanded=commanded)
+    return SecondState(**fields, commanded=commanded)
+
+
+def from_second(old: SecondState) -> PaperState:
+    """Format 3: decisions carry nothing more than they did."""
+    fields = msgspec.structs.asdict(old)
+    fields["pending"] = tuple([decision_of(d) for d in old.pending])
+    return PaperState(**fields)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import msgspec
 
@@ -15,18 +15,9 @@ from agents.algorithms.river_state import (
     quantile_update,
     together,
 )
-from agents.contract import Agent, Config, Output, Refused, Tombstone
+from agents.contract import Config, Output, Refused
+from agents.obeying import ObedientLearner
 from agents.q_learning.config import QLearningConfig
-from agents.q_learning.obeying import (
-    EARLY,
-    KEY_FREED_AFTER_MS,
-    NOT_OF_A_LEARNER,
-    REMEMBERED,
-    command_of,
-    early,
-    obeyed,
-    told,
-)
 from agents.q_learning.state import QUANTILES, FirstState, QLearningState, from_first
 from agents.q_learning.table import (
     INDEX,
@@ -54,7 +45,7 @@ from schemas.events import (
 Step = tuple[QLearningState, tuple[Output, ...]]
 
 
-class QLearningAgent(Agent[QLearningState]):
+class QLearningAgent(ObedientLearner[QLearningState]):
     """Learns a Q-table of each symbol from the outcomes of its own decisions."""
 
     name: ClassVar[str] = "q_learning"
@@ -68,10 +59,6 @@ class QLearningAgent(Agent[QLearningState]):
         """Nothing seen."""
         return QLearningState(symbol=scope)
 
-    def numbered(self, state: QLearningState, version: int) -> QLearningState:
-        """The next version will be above `version`."""
-        return state if state.version >= version else msgspec.structs.replace(state, version=version)
-
     def step(self, state: QLearningState, event: Event) -> Step:
         """Fold one experience or command; those of other books and policies, and repeats, change nothing.
 
@@ -83,10 +70,10 @@ class QLearningAgent(Agent[QLearningState]):
             return self.rolled_back(state, Refused("NO_STATE", "its state was not read"), event)
         if not isinstance(event, Experience) or event.book_id != self.config.book_id:
             return state, ()
-        state, freed = self._freed(state, event.ts_ms)
+        state, freed = self.freed(state, event.ts_ms)
         after, outputs = self._experience(state, event)
         if not outputs:  # one version a step: its provenance names the state behind the step
-            after, outputs = self._late_answer(after)
+            after, outputs = self.late_answer(after)
         return after, (*freed, *outputs)
 
     def _experience(self, state: QLearningState, event: Experience) -> Step:
@@ -103,55 +90,12 @@ class QLearningAgent(Agent[QLearningState]):
             return self._learn(seen, event)
         if seen.version == 0 and seen.volatilities >= self.config.warmup_decisions:
             seen = msgspec.structs.replace(seen, version=1)
-            return seen, (self._policy(seen, event.ts_ms, event.ts_ms, "genesis"),)
+            return seen, (self.published(seen, event.ts_ms, event.ts_ms, "genesis"),)
         return seen, ()
 
-    # ------------------------------------------------------------------ people's commands
-    def rolled_back(self, current: QLearningState, old: QLearningState | Refused, command: PolicyCommand) -> Step:
-        """Answer a command by one new version; every command comes through here, `old` counts for a ROLLBACK only."""
-        name, _, scope = (command.policy_id or "").partition("/")
-        if name != self.name or scope != (current.symbol or scope) or command.command in NOT_OF_A_LEARNER:
-            return current, ()
-        known = (*current.obeyed, *(e.command_id for e in current.early))
-        state, freed = self._freed(current, command.ts_ms)
-        if command.command_id in known:
-            return state, freed
-        if state.speaks and not state.early:
-            after, outputs = self._answer(state, command, old)
-            return after, (*freed, *outputs)
-        if len(state.early) >= EARLY:
-            raise Refused("TOO_EARLY", f"{command.policy_id} has no version yet, and {EARLY} commands wait for it")
-        return self._late_answer(msgspec.structs.replace(state, early=(*state.early, early(command))))
-
-    def _late_answer(self, state: QLearningState) -> Step:
-        """Answer the first of the commands that came before there was a version, where there is one now."""
-        if not state.early or not state.speaks:
-            return state, ()
-        first, *rest = state.early
-        too_early = Refused("TOO_EARLY", "it came before the first version")
-        return self._answer(msgspec.structs.replace(state, early=tuple(rest)),
-                            command_of(first, self._policy_id(state)), too_early)
-
-    def _answer(self, state: QLearningState, command: PolicyCommand, old: QLearningState | Refused) -> Step:
-        found = obeyed(state, command, old)
-        why_not, after = (found, state) if isinstance(found, str) else (None, found)
-        after = msgspec.structs.replace(
-            after, version=state.version + 1, obeyed=(*state.obeyed, command.command_id)[-REMEMBERED:])
-        policy = self._policy(after, command.ts_ms, min(command.ts_ms, state.now_ms), told(command, why_not))
-        restored = command.version if command.command == "ROLLBACK" and why_not is None else None
-        return after, (policy._replace(event=msgspec.structs.replace(
-            policy.event, command_id=command.command_id, actor=command.actor, obeyed=why_not is None,
-            restored_version=restored)),)
-
-    def _freed(self, state: QLearningState, ts_ms: int) -> Step:
-        """Once the time of a retired policy is over, the null that frees its key."""
-        if state.retired_ms < 0 or ts_ms < state.retired_ms + KEY_FREED_AFTER_MS:
-            return state, ()
-        freed = Tombstone(policy_id=self._policy_id(state), ts_ms=ts_ms)
-        return msgspec.structs.replace(state, retired_ms=-1), (Output("policy.current", freed),)
-
-    def _policy_id(self, state: QLearningState) -> str:
-        return f"{self.name}/{state.symbol}"
+    def restored(self, state: QLearningState, old: QLearningState) -> dict[str, Any]:
+        """The decisions taken and those that came while nothing was learned stay known."""
+        return {"recent": state.recent, "unlearned": state.unlearned}
 
     # ------------------------------------------------------------------ learning
     def _check(self, state: QLearningState, e: Experience) -> None:
@@ -218,7 +162,7 @@ class QLearningAgent(Agent[QLearningState]):
             q_after=move.q_after, visits=visits, step_size=move.step, residual=move.residual,
             drift=alarm is not None, source=e.source, origin=state.origin,
         )
-        policy = self._policy(state, e.ts_ms, e.ts_ms, "update" if alarm is None else "drift")
+        policy = self.published(state, e.ts_ms, e.ts_ms, "update" if alarm is None else "drift")
         if alarm is None:
             return Output("rl.q_learning.updated", updated), policy
         drift = DriftDetected(
@@ -229,13 +173,14 @@ class QLearningAgent(Agent[QLearningState]):
         )
         return Output("rl.q_learning.updated", updated), Output("learning.drift.detected", drift), policy
 
-    def _policy(self, state: QLearningState, ts_ms: int, valid_from_ms: int, reason: str) -> Output:
+    def published(self, state: QLearningState, ts_ms: int, valid_from_ms: int, reason: str) -> Output:
+        """The table as a version of the policy."""
         assert state.origin is not None
         config, rewards, retired = self.config, together(state.rewards), state.status == "RETIRED"
         evaluated = None if retired else shown(state.outcomes, rewards.mean, rewards.squares)
         tabular = None if retired else published(state.cells, state.edges, strategy_sds(state.rewards), config)
         record = PolicyRecord(
-            policy_id=self._policy_id(state), version=state.version, agent=self.name, scope=state.symbol,
+            policy_id=self.policy_id(state), version=state.version, agent=self.name, scope=state.symbol,
             ts_ms=ts_ms, valid_from_ms=valid_from_ms,
             valid_until_ms=ts_ms + config.valid_for_ms if state.status == "ACTIVE" else None,
             fallback=config.fallback, status=state.status, reason=reason, outcomes=state.outcomes, mask=(),

@@ -6,22 +6,12 @@ import msgspec
 
 from agents.algorithms.river_state import Moments
 from agents.contract import State
+from agents.obeying import Early
 from agents.q_learning.config import N_ACTIONS
 from agents.q_learning.table import BUCKETS, KEYS, QCell
-from schemas.events import Command, Origin, PolicyStatus
+from schemas.events import Origin, PolicyStatus
 
 QUANTILES = tuple((i + 1) / BUCKETS for i in range(BUCKETS - 1))
-
-
-class Early(State, frozen=True, kw_only=True):
-    """A command that came before the first policy version; answered soon behind it."""
-
-    command_id: str
-    command: Command
-    ts_ms: int
-    version: int | None
-    actor: str
-    reason: str
 
 
 class QLearningState(State, frozen=True, kw_only=True):
@@ -68,11 +58,6 @@ class QLearningState(State, frozen=True, kw_only=True):
     unlearned: int = 0
     obeyed: tuple[str, ...] = ()
     early: tuple[Early, ...] = ()
-
-    @property
-    def speaks(self) -> bool:
-        """Whether a version can be published: there is one, and what it rests on is known."""
-        return self.version > 0 and bool(self.symbol and self.source)
 
 
 class FirstState(State, frozen=True, kw_only=True):

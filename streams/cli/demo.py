@@ -33,7 +33,7 @@ from streams.ingest.earlier import earlier
 from streams.observer import Observer
 from streams.settings import ENV_PREFIX, Settings
 
-WORKERS: tuple[tuple[str, ...], ...] = (("features", "decision", "risk_controller"),
+WORKERS: tuple[tuple[str, ...], ...] = (("features", "decision", "meta_strategy", "risk_controller"),
                                         ("paper_execution", "experience", "q_learning"))
 """Agents by worker process: two of about equal load, since the machine to aim at has two cores."""
 STOP_S = 20.0

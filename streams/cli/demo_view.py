@@ -28,10 +28,11 @@ EVIDENCE: dict[str, tuple[str, ...]] = {
     "paper_execution": ("decision.outcome", "execution.trade.closed"),
     "experience": ("learning.experience",),
     "q_learning": ("rl.q_learning.updated", "policy.ledger"),
+    "meta_strategy": ("rl.meta.updated", "policy.ledger"),
     "risk_controller": ("risk.mode.changed",),
 }
 """Topics whose newest record shows that an agent worked."""
-LEARNER_BOOK = "q_learning"
+LEARNER_BOOK, SECOND_BOOK = "q_learning", "meta_strategy"
 SHOWN_BASELINES = ("baseline:neutral", "baseline:random", "baseline:buy_and_hold")
 MARKS = "execution.equity.marked"
 RATE_SAMPLES = 12  # views, four a second: rates of about three seconds
@@ -67,13 +68,15 @@ class LiveTable:
             table.add_row(agent.name, f"{reads[agent.name]:,}", f"{rate:,.0f}", f"{written:,}", place)
         learned = {name: v for name, v in seen.versions.items() if name.partition("/")[2] != GLOBAL}
         newest = max(learned.items(), key=lambda item: item[1], default=("no policy yet", 0))
-        outcomes = [v for name, v in learned.items() if name.partition("/")[2] not in self._symbols]
+        outcomes = [v for name, v in learned.items()
+                    if name.partition("/")[0] == LEARNER_BOOK and name.partition("/")[2] not in self._symbols]
         blind = f" | controls at {min(outcomes, default=0):,} of {self._outcomes:,} outcomes" if self._outcomes else ""
         line = Text(
             f"{seen.records('market.candles'):,} candles, {self._total:,} of them real{blind}\n"
             f"decisions {seen.records('rl.meta.strategy_selected'):,} | "
             f"trades {seen.records('execution.trade.closed'):,} | "
-            f"Q updates {seen.records('rl.q_learning.updated'):,}\n"
+            f"Q updates {seen.records('rl.q_learning.updated'):,} | "
+            f"network updates {seen.records('rl.meta.updated'):,}\n"
             f"policies {len(seen.versions)}, newest {newest[0]} version {newest[1]} | "
             f"decisions changed by a policy {seen.changed:,} of {seen.followed:,}"
         )
@@ -112,6 +115,7 @@ def summary(settings: Settings, seen: Seen, result: dict[str, Any], symbols: Col
         "experiences": seen.records("learning.experience"),
         "orphans": seen.records("learning.orphan"),
         "updates": seen.records("rl.q_learning.updated"),
+        "network_updates": seen.records("rl.meta.updated"),
         "drift_alarms": seen.records("learning.drift.detected"),
         "policy_versions": dict(sorted(seen.versions.items())),
         "decisions_under_policy": seen.followed,
@@ -145,7 +149,8 @@ def _paired(settings: Settings, symbols: Collection[str]) -> list[Paired]:
     keys, codec = {symbol.encode() for symbol in symbols}, Codec()
     with LogReader(settings) as log:
         marks = (codec.decode(MARKS, r.value) for r in log.read(MARKS) if r.key in keys)
-        return paired(m for m in marks if isinstance(m, EquityMarked))
+        pairs = paired(m for m in marks if isinstance(m, EquityMarked))
+        return [p for p in pairs if p.book_id == LEARNER_BOOK]
 
 
 def _start_equity(start: dict[str, BookMark], book: BookMark) -> float:
@@ -173,8 +178,8 @@ def closing_screen(console: Console, report: dict[str, Any], proof: dict[str, An
         f"broker up after {s['broker_up_s']} s, first policy after {s['first_policy_s']} s, all in {s['total_s']} s; "
         f"seed {report['seed']}.\n"
         f"{report['decisions']:,} decisions, {report['trades']:,} trades closed, {report['updates']:,} updates of the "
-        f"Q-tables, {sum(report['policy_versions'].values()):,} policy versions for "
-        f"{len(report['policy_versions'])} symbol(s), {report['drift_alarms']} drift alarms.\n"
+        f"Q-tables, {report['network_updates']:,} of the networks, {sum(report['policy_versions'].values()):,} policy "
+        f"versions of {len(report['policy_versions'])} policies, {report['drift_alarms']} drift alarms.\n"
         f"Policies changed {report['decisions_changed']:,} of {report['decisions_under_policy']:,} decisions."
     )
     for check, good in report["checks"].items():
@@ -219,14 +224,14 @@ def _symbol(report: dict[str, Any]) -> str:
 
 
 def _result_table(report: dict[str, Any]) -> Table:
-    table = Table(title="Result after all costs, paper money; the learner minus each book, bar by bar on the same "
-                        "candles", title_justify="left")
+    table = Table(title=f"Result after all costs, paper money; {LEARNER_BOOK} minus each baseline, bar by bar on the "
+                        "same candles", title_justify="left")
     for name in ("symbol", "book", "n", "trades", "mean R", "return", "learner - book"):
         text = name in ("symbol", "book")
         table.add_column(name, justify="left" if text else "right", no_wrap=True)
     minus = {(p["symbol"], p["baseline"]): p for p in report["paired"]}
     for b in report["books"]:
-        if b["book"] == LEARNER_BOOK or b["book"] in SHOWN_BASELINES:
+        if b["book"] in (LEARNER_BOOK, SECOND_BOOK, *SHOWN_BASELINES):
             mean = "-" if b["mean_r"] is None else f"{b['mean_r']:+.3f}"
             table.add_row(b["symbol"], b["book"].removeprefix("baseline:"), f"{b['outcomes']:,}", f"{b['trades']:,}",
                           mean, f"{b['return']:+.1%}", _difference(minus.get((b["symbol"], b["book"]))))

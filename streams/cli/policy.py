@@ -70,7 +70,9 @@ def show(settings: Settings, name: str, symbol: str | None, version: int | None,
     console = data_console()
     for line in [*policy_view.head_lines(policy), *(() if when is None else [f"in force  {when.sentence()}"])]:
         console.print(line, markup=False, highlight=False)
-    if policy.record.tabular is None:
+    if policy.record.network is not None:
+        console.print(policy_view.network_table(policy.record))
+    elif policy.record.tabular is None:
         console.print("This policy has no table.")
     else:
         console.print(policy_view.q_table(policy.record))

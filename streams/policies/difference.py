@@ -113,6 +113,8 @@ def _flat(policy: PolicyRecord) -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for name in (*ENVELOPE, *(f for f in plain if f not in (*ENVELOPE, "tabular", "agent", "scope"))):
         value = plain[name]
+        if name == "network" and value is not None:
+            value = {k: v for k, v in value.items() if k != "weights"}  # their hash speaks for them
         if isinstance(value, dict):
             flat |= {f"{name}.{k}": v for k, v in value.items()}
         else:

@@ -11,12 +11,13 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from schemas.codec import Codec
-from schemas.events import Decision, Experience, PolicyRecord, Provenance, QUpdated, TradeClosed
+from schemas.events import Decision, Experience, MetaUpdated, PolicyRecord, Provenance, QUpdated, TradeClosed
 from streams.log import LogReader
 from streams.story.finding import Finder, Hit, Want, long_bytes
 
 LEDGER = "policy.ledger"
-UPDATES = "rl.q_learning.updated"
+UPDATES = {"q_learning": "rl.q_learning.updated", "meta_strategy": "rl.meta.updated"}
+"""Where a learner says what it updated."""
 TRADES = "execution.trade.closed"
 DECISIONS = "rl.meta.strategy_selected"
 
@@ -180,15 +181,15 @@ def _trade(trade_id: str) -> Want:
 def _updates(finder: Finder, generations: Sequence[Generation], newest: Hit) -> None:
     """What the learner says of each update."""
     wanted = {str(g.policy.version): _update(g.policy) for g in generations if g.policy.reason != "genesis"}
-    found = finder.near(UPDATES, wanted, newest.record.timestamp_ms) if wanted and finder.has(UPDATES) else {}
+    topic = UPDATES.get(generations[0].policy.agent, "")
+    found = finder.near(topic, wanted, newest.record.timestamp_ms) if wanted and topic and finder.has(topic) else {}
     for g in generations:
         g.update = found.get(str(g.policy.version))
 
 
 def _update(policy: PolicyRecord) -> Want:
-    return Want((policy.scope.encode(), long_bytes(policy.version)), lambda e: isinstance(e, QUpdated)
-                and e.symbol == policy.scope and e.policy_version == policy.version
-                and policy.agent == "q_learning")
+    return Want((policy.scope.encode(), long_bytes(policy.version)), lambda e: isinstance(e, QUpdated | MetaUpdated)
+                and e.symbol == policy.scope and e.policy_version == policy.version)
 
 
 def range_of(p: Provenance | None) -> str:

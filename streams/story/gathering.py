@@ -12,6 +12,7 @@ from schemas.events import (
     DecisionOutcome,
     Event,
     Experience,
+    MetaUpdated,
     Orphan,
     PolicyApplied,
     QUpdated,
@@ -25,7 +26,8 @@ Kind = Literal["trade", "decision"]
 TRADES = "execution.trade.closed"
 DECISIONS = "rl.meta.strategy_selected"
 EXPERIENCES = "learning.experience"
-LATER = ("decision.outcome", "policy.applied", EXPERIENCES, "learning.orphan", "rl.q_learning.updated")
+LATER = ("decision.outcome", "policy.applied", EXPERIENCES, "learning.orphan", "rl.q_learning.updated",
+         "rl.meta.updated")
 """Topics whose records about a decision or trade come after it."""
 TRADE_OF_DECISION = "/t"  # paper execution names a trade by its decision; a hint that saves a second search
 _WORD = re.compile(rb"[A-Za-z0-9_./:|@+-]")
@@ -144,6 +146,7 @@ def _sort(named: Named, hits: list[Hit]) -> None:
     lists: dict[type[Event], list[Hit]] = {
         Decision: named.decisions, DecisionOutcome: named.outcomes, PolicyApplied: named.applied,
         Experience: named.experiences, Orphan: named.orphans, QUpdated: named.updates,
+        MetaUpdated: named.updates,
     }
     for hit in sorted(hits, key=lambda h: h.order):
         event, letter = hit.event, hit.record.topic.endswith(DLQ)
@@ -155,7 +158,8 @@ def _sort(named: Named, hits: list[Hit]) -> None:
                     named.unreadable.append(hit)
             continue
         of_trade = named.trade_id is not None and getattr(event, "trade_id", None) == named.trade_id
-        of_decision = named.decision_id is not None and getattr(event, "decision_id", None) == named.decision_id
+        of_decision = named.decision_id is not None and named.decision_id in (
+            getattr(event, "decision_id", None), *getattr(event, "decision_ids", ()))
         if not of_trade and not of_decision:
             continue
         if letter:

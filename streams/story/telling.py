@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from schemas.events import Decision, PolicyApplied, PolicyRecord, QUpdated
+from schemas.events import Decision, MetaUpdated, PolicyApplied, PolicyRecord, QUpdated
 from streams.story.arithmetic import agrees
 from streams.story.descended import descent_dict, descent_steps
 from streams.story.finding import Hit
@@ -107,12 +107,13 @@ def _after(story: Story) -> Iterator[Step]:
             yield Step("learning", "-", f"{story.learning.state}: {story.learning.text}")
         return
     update = named.updates[0].event
-    assert isinstance(update, QUpdated)
+    assert isinstance(update, QUpdated | MetaUpdated)
+    state_key = getattr(update, "state_key", None)
     yield _of("update", named.updates[0])
     if story.before is not None:
-        yield _of("policy before", story.before, state_key=update.state_key)
+        yield _of("policy before", story.before, state_key=state_key)
     missing = f"version {update.policy_version} is not on the ledger"
-    yield _of("policy learned", story.after, missing, update.state_key)
+    yield _of("policy learned", story.after, missing, state_key)
     yield _of("first decision with it", story.first, f"none under version {update.policy_version} or later yet")
 
 

@@ -14,6 +14,7 @@ from schemas.events import (
     Event,
     Experience,
     Features,
+    MetaUpdated,
     PolicyCommand,
     PolicyRecord,
     QUpdated,
@@ -30,7 +31,8 @@ CANDLES = "market.candles"
 FEATURES = "market.features"
 COMMANDS = "policy.commands"
 BY_COMMAND = {"halt": ("HALT",), "policy_retired": ("RETIRE",), "policy_rolled_back": ("ROLLBACK",)}
-LEARNER = "q_learning"
+LEARNERS: dict[type[Event], str] = {QUpdated: "q_learning", MetaUpdated: "meta_strategy"}
+"""Who says that it learned, by the event that says so."""
 NEAREST = 500  # last records of each partition whose ids are compared with an unknown one
 Learned = Literal["learned", "not learnable", "refused", "waiting", "nothing yet"]
 
@@ -190,8 +192,8 @@ def _bars(trade: TradeClosed, interval_ms: int | None) -> dict[str, Want]:
 def _learning(named: Named) -> Learning:
     if named.updates:
         update = named.updates[0].event
-        assert isinstance(update, QUpdated)
-        return Learning("learned", f"{LEARNER} made version {update.policy_version} from it")
+        assert isinstance(update, QUpdated | MetaUpdated)
+        return Learning("learned", f"{LEARNERS[type(update)]} made version {update.policy_version} from it")
     if not named.experiences:
         return Learning("nothing yet", "there is no experience of it")
     experience = named.experiences[0].event
@@ -203,15 +205,15 @@ def _learning(named: Named) -> Learning:
     if not experience.learnable:
         why = "the decision was forced" if experience.forced else f"{experience.status} ({experience.reason})"
         return Learning("not learnable", f"{why}: nothing is learned from it")
-    return Learning("waiting", f"no update of it yet; {LEARNER} learns from its own book, this is of "
-                               f"{experience.book_id}")
+    return Learning("waiting", f"no update of it yet; each learner learns from its own book, this is "
+                               f"of {experience.book_id}")
 
 
 def _lesson(finder: Finder, story: Story, hit: Hit) -> None:
     """The versions around an update, and the first decision under the new one."""
     update = hit.event
-    assert isinstance(update, QUpdated)
-    policy_id, version = f"{LEARNER}/{update.symbol}", update.policy_version
+    assert isinstance(update, QUpdated | MetaUpdated)
+    policy_id, version = f"{LEARNERS[type(update)]}/{update.symbol}", update.policy_version
     wanted = {"after": version_want(policy_id, version)}
     if version > 1:
         wanted["before"] = version_want(policy_id, version - 1)

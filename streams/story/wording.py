@@ -12,6 +12,7 @@ from schemas.events import (
     Event,
     Experience,
     Features,
+    MetaUpdated,
     Orphan,
     PolicyApplied,
     PolicyCommand,
@@ -80,6 +81,9 @@ def _rest(e: Event) -> str:
     if isinstance(e, QUpdated):
         return (f"Q({e.state_key}, {e.action}) {e.q_before:+.4f} -> {e.q_after:+.4f} R, visit {e.visits}, "
                 f"step {e.step_size:.3g}" + (", drift alarm" if e.drift else ""))
+    if isinstance(e, MetaUpdated):
+        return (f"network of version {e.policy_version} from {e.n} outcomes of {e.mean_reward_r:+.3f} R in the mean, "
+                f"entropy {e.entropy:.2f}, KL {e.approx_kl:.4f}, explained variance {e.explained_variance:+.2f}")
     return e.SCHEMA_NAME
 
 
@@ -104,7 +108,7 @@ def policy_of(hit: Hit | None, state_key: str | None) -> dict[str, Any] | None:
     policy, cell = hit.event, cell_of(hit.event, state_key)
     record = record_of(hit)
     assert record is not None
-    del record["value"]["tabular"]
+    del record["value"]["tabular"], record["value"]["network"]
     return {"record": record, "version": policy.version, "cell": None if cell is None else {
         "state_key": cell.state_key, "greedy": cell.greedy,
         "probabilities": dict(zip(policy.actions, cell.probabilities, strict=True)),
@@ -116,6 +120,6 @@ def command_of(hit: Hit | None) -> dict[str, Any] | None:
     """A command; of the state that it carries, the size."""
     record = record_of(hit)
     if record is not None and hit is not None and isinstance(hit.event, PolicyCommand):
-        del record["value"]["state"]
+        del record["value"]["state"], record["value"]["heavy"]
         record["value"]["state_bytes"] = None if hit.event.state is None else len(hit.event.state)
     return record

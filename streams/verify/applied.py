@@ -17,6 +17,7 @@ from streams.verify import decided, obeyed
 from streams.verify.cells import Cell, State, cell
 from streams.verify.evidence import Evidence
 from streams.verify.limits import BARRED
+from streams.verify.said import said
 
 NEEDED = 20
 """Decisions under a policy before anything is said of them."""
@@ -152,8 +153,7 @@ def _changed(ack: PolicyApplied) -> bool:
 
 def _to_change(decision: Decision, policy: PolicyRecord) -> float:
     """Probability that this decision would be a change: of the actions that have a signal and are not the baseline."""
-    cells = () if policy.tabular is None else policy.tabular.cells
-    found = next((c for c in cells if c.state_key == decision.state_key), None)
+    found = said(policy, decision)
     if found is None:
         return 0.0
     return sum(p for action, p, signal in zip(policy.actions, found.probabilities, decision.signals, strict=False)

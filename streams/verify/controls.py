@@ -21,6 +21,8 @@ from streams.verify.cells import Cell, State, Verdict, cell
 from streams.verify.evidence import Evidence
 
 REVEAL = "control.reveal"
+LEARNER = "q_learning"
+"""Whose outcomes and policies are judged: the calibrated table values maps from cells to actions."""
 NEEDED = 3_000
 """Outcomes after which the gain is judged; 400 of 400 seeds had .8 by then (docs/decisions/0062)."""
 LEARNING = 1_000
@@ -70,10 +72,12 @@ def _look(evidence: Evidence, symbols: set[str]) -> dict[str, Seen]:
         if isinstance(event, Candle):
             seen[event.symbol].candles[event.open_time_ms] = (event.open, event.high, event.low, event.close)
     for _, event in evidence.events("learning.experience"):
-        if isinstance(event, Experience) and event.symbol in symbols and event.learnable:
+        if isinstance(event, Experience) and event.symbol in symbols and event.learnable \
+                and event.book_id == LEARNER:
             seen[event.symbol].rewards.append(event.reward_r)
     for record, event in evidence.events("policy.ledger"):
-        if isinstance(event, PolicyRecord) and event.scope in symbols and event.tabular is not None:
+        if isinstance(event, PolicyRecord) and event.scope in symbols and event.agent == LEARNER \
+                and event.tabular is not None:
             held = seen[event.scope].policy
             if held is None or event.version > held[1].version:
                 seen[event.scope].policy = (record, event)

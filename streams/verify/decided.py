@@ -6,7 +6,6 @@ decisions the actions must fall as often as their propensities say.
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from math import log, sqrt
@@ -14,6 +13,7 @@ from math import log, sqrt
 from schemas.events import Decision, PolicyRecord
 from streams.log import Record
 from streams.verify.evidence import Evidence
+from streams.verify.said import contradiction, said
 
 FROZEN = 20
 """Decisions in a row by one version, and newer ones on the ledger before the first of them, that make it a frozen one.
@@ -57,25 +57,6 @@ def wrong(evidence: Evidence, name: str) -> list[tuple[str, Record]]:
     return found if why is None else [*found, (why, every[-1][0])]
 
 
-def contradiction(decision: Decision, policy: PolicyRecord) -> str | None:
-    """What of an unforced decision does not follow from the policy that it names; None where all does."""
-    if policy.tabular is None:
-        return None
-    name = f"{decision.decision_id} says"
-    key = f"{decision.regime}|vol:{bisect_right(policy.tabular.volatility_edges, decision.volatility)}"
-    if decision.state_key != key:
-        return f"{name} state {decision.state_key}, but by the policy's edges it is {key}"
-    cell = next((c for c in policy.tabular.cells if c.state_key == key), None)
-    if cell is None or decision.action not in policy.actions:
-        return f"{name} {decision.action} in {key}, which the policy does not know"
-    drawn_from = cell.probabilities[policy.actions.index(decision.action)]
-    if decision.propensity != drawn_from:
-        return f"{name} propensity {decision.propensity:g}, but version {policy.version} gives {drawn_from:g}"
-    if decision.greedy_action != cell.greedy:
-        return f"{name} that {decision.greedy_action} is greedy, but version {policy.version} says {cell.greedy}"
-    return None
-
-
 def frozen(decisions: Sequence[Decided], policies: Mapping[tuple[str, int], tuple[Record, PolicyRecord]]) -> str | None:
     """Whether the last decisions of a symbol all go by one version, although newer ones were there; in words.
 
@@ -102,11 +83,10 @@ def biased(decisions: Sequence[Decided], policies: Mapping[tuple[str, int], tupl
     variance: dict[str, float] = {}
     for _, d in decisions:
         found = policies.get((d.policy_id or "", d.policy_version or 0))
-        table = None if found is None else found[1].tabular
-        cell = None if table is None else next((c for c in table.cells if c.state_key == d.state_key), None)
-        if found is None or cell is None:
+        says = None if found is None else said(found[1], d)
+        if found is None or says is None:
             continue
-        for action, p in zip(found[1].actions, cell.probabilities, strict=False):
+        for action, p in zip(found[1].actions, says.probabilities, strict=False):
             fallen[action] = fallen.get(action, 0.0) + (d.action == action) - p
             variance[action] = variance.get(action, 0.0) + p * (1 - p)
     for action, excess in fallen.items():

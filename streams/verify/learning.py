@@ -28,6 +28,7 @@ from streams.verify.commanded import Update, contradiction
 from streams.verify.evidence import Evidence
 from streams.verify.limits import BY_RULE
 from streams.verify.refold import Before, Refolded, begins, first_offset, refold, root_of
+from streams.verify.said import payload_wrong, said
 
 LEDGER = "policy.ledger"
 MIN_UPDATES = 5
@@ -57,6 +58,10 @@ def learns(evidence: Evidence, io: AgentIO, sample: int, random: Random,
     """The cell LEARNS of an agent that writes policies."""
     updates = [Update(r, e) for r, e in evidence.events(LEDGER) if isinstance(e, PolicyRecord) and e.agent == io.name]
     partitions = {p for p, s in evidence.stored[io.name].items() if s.head is not None}
+    for u in updates:
+        wrong = payload_wrong(u.policy)
+        if wrong is not None:
+            return cell("FAIL", f"{u.policy.policy_id} version {u.policy.version}: {wrong}", u.record, evidence.now_ms)
     unborn = [u for u in updates if u.policy.provenance is None]
     if unborn:
         return cell("FAIL", f"{len(unborn)} policies name no provenance", unborn[-1].record, evidence.now_ms)
@@ -182,7 +187,8 @@ def _verdict(evidence: Evidence, io: AgentIO, updates: list[Update], drawn: list
     figures = {"outcomes": learnable, "versions": len(updates), "sample": len(drawn), "commanded": by_command,
                "unlearned": unlearned}
     last, now_ms = (updates[-1].record if updates else None), evidence.now_ms
-    if learnable >= MIN_UPDATES and not versions:
+    needed = MIN_UPDATES * _round_size(evidence, io)
+    if learnable >= needed and not versions:
         return cell("FAIL", f"{learnable} outcomes to learn from, and not one update of a policy", last, now_ms,
                     **figures)
     for d in done.values():
@@ -249,7 +255,8 @@ def _ask(evidence: Evidence, update: Update, done: dict[int, Refolded], identity
     assert p is not None
     before = done[p.input_partition].before.get(p.to_offset) if p.input_partition in done else None
     event = None if before is None else evidence.decoded(before.record)
-    if before is None or not isinstance(event, Experience) or event.state_key is None:
+    tabular = update.policy.tabular is not None
+    if before is None or not isinstance(event, Experience) or (tabular and event.state_key is None):
         return Answer("its provenance names no outcome that it could have been learned from", False)
     rewards = {event.reward_r, -event.reward_r}
     rewards |= {event.reward_r + more for more in PROBES_R if abs(event.reward_r + more) < FAR_R}
@@ -261,10 +268,33 @@ def _ask(evidence: Evidence, update: Update, done: dict[int, Refolded], identity
     made = []
     for reward in sorted(rewards):
         policy = _made(evidence, update.policy.agent, before, p.input_partition, identity, event, reward)
-        if policy is None or policy.tabular is None:
-            return Answer(f"with a reward of {reward:g} R it publishes no table", False)
+        if policy is None or (policy.tabular is None if tabular else policy.network is None):
+            return Answer(f"with a reward of {reward:g} R it publishes no {'table' if tabular else 'network'}", False)
         made.append(policy)
-    return _direction(event, sorted(rewards), made)
+    return _direction(event, sorted(rewards), made) if tabular else _network_direction(event, sorted(rewards), made)
+
+
+def _round_size(evidence: Evidence, io: AgentIO) -> int:
+    """Outcomes that a learner of rounds gathers for one update; 1 for all others."""
+    return int(getattr(evidence.roster[io.name].config, "round_size", 1))
+
+
+def _network_direction(event: Experience, rewards: list[float], made: list[PolicyRecord]) -> Answer:
+    """Policies by ascending reward: no two rewards may give the same weights, and the highest must leave the action
+    more probable, and the state more valued, than the lowest.
+
+    The other outcomes of the round pull as well, so a single update may go the other way.
+    """
+    weights = [m.network.weights for m in made if m.network is not None]
+    if len(set(weights)) < len(rewards):
+        return Answer("other rewards leave its weights as they are", False)
+    low, high = said(made[0], event), said(made[-1], event)
+    if low is None or high is None or event.action not in made[0].actions:
+        return Answer(f"its network says nothing of the state of {event.decision_id}", False)
+    i = made[0].actions.index(event.action)
+    assert low.value is not None
+    assert high.value is not None
+    return Answer(None, high.probabilities[i] > low.probabilities[i] and high.value > low.value)
 
 
 def _made(evidence: Evidence, name: str, before: Before, partition: int, identity: Identity, event: Experience,

@@ -9,10 +9,11 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from agents.contract import Refused
 from agents.decision import DecisionAgent, DecisionConfig
-from agents.decision.core import DecisionState
+from agents.decision.state import DecisionState, SecondCell, SecondDecider, SecondPolicy
 from schemas.codec import Codec
 from schemas.events import (
     REGIME_SYMBOLS,
@@ -59,7 +60,7 @@ def policy(version: int, from_hour: int = 0, **changes: Any) -> PolicyRecord:
 
 
 def run(*events: Any, **config: Any) -> tuple[DecisionState, list[Decision]]:
-    agent = DecisionAgent(DecisionConfig(**config))
+    agent = DecisionAgent(DecisionConfig(**({"deciders": ("q_learning",)} | config)))
     state, out = agent.new("S"), []
     for event in events:
         state, outputs = agent.step(state, event)
@@ -112,7 +113,7 @@ def test_the_draw_hangs_on_seed_and_decision_alone() -> None:
 @given(st.lists(st.integers(0, 40), min_size=1, max_size=12), st.lists(st.booleans(), min_size=12, max_size=12))
 def test_in_force_is_the_newest_version_whose_time_has_come(starts: list[int], bars_between: list[bool]) -> None:
     """Against the definition: of all versions that arrived, the newest with valid_from at or before the bar."""
-    agent, arrived = DecisionAgent(), []
+    agent, arrived = DecisionAgent(DecisionConfig(deciders=("q_learning",))), []
     state, hour = agent.new("S"), 0
     for version, start in enumerate(starts, 1):
         record = policy(version, start)
@@ -133,7 +134,7 @@ def test_what_can_no_longer_decide_is_dropped() -> None:
 
 
 def test_old_versions_and_other_agents_change_nothing() -> None:
-    agent = DecisionAgent()
+    agent = DecisionAgent(DecisionConfig(deciders=("q_learning",)))
     state, _ = agent.step(agent.new("S"), policy(5))
     for record in (policy(5), policy(4), policy(9, agent="risk_controller", policy_id="risk_controller/S")):
         assert agent.step(state, record)[0] is state
@@ -267,7 +268,8 @@ def test_what_a_rollback_undid_does_not_decide_late_either() -> None:
 
 
 def test_freezing_changes_nothing_here() -> None:
-    agent, state = DecisionAgent(), DecisionAgent().new("S")
+    agent = DecisionAgent(DecisionConfig(deciders=("q_learning",)))
+    state = agent.new("S")
     for kind in ("FREEZE", "UNFREEZE"):
         assert agent.step(state, command(kind)) == (state, ())
         assert agent.sticky_key(command(kind)) is None
@@ -287,7 +289,18 @@ def test_a_halt_forces_the_baseline_until_resumed_and_the_newest_counts() -> Non
 
 
 def test_a_state_of_format_1_is_taken_up() -> None:
-    kind, upgrade = DecisionAgent.former[1]
+    (kind, first), (_, second) = DecisionAgent.former[1], DecisionAgent.former[2]
     held, _ = run(policy(3), bar(4))
-    old = kind(deciders=held.deciders, interval_ms=held.interval_ms, decided_ms=held.decided_ms)
-    assert DecisionAgent.former[2][1](upgrade(old)) == held
+    (decider,) = held.deciders
+    cells = tuple(SecondCell(state_key=c.state_key, probabilities=c.probabilities, greedy=c.greedy)
+                  for c in decider.policies[0].cells)
+    policies = tuple(SecondPolicy(**({f: getattr(p, f) for f in SecondPolicy.__struct_fields__} | {"cells": cells}))
+                     for p in decider.policies)
+    old = SecondDecider(name=decider.name, version=decider.version, policies=policies)
+    found = second(first(kind(deciders=(old,), interval_ms=held.interval_ms, decided_ms=held.decided_ms)))
+    blank = tuple(replace(c, means=(), errors=(), outcomes=()) for c in decider.policies[0].cells)
+    kept = replace(decider, policies=(replace(decider.policies[0], cells=blank),))
+    assert found == replace(held, deciders=(kept,))
+    sized = DecisionAgent(DecisionConfig(deciders=("q_learning",))).step(found, bar(8))[1][0].event
+    assert isinstance(sized, Decision)
+    assert (sized.forced, sized.size_multiplier) == (False, 0.5)  # nothing is known of its cells

@@ -27,7 +27,7 @@ from streams.records import (
     header,
 )
 from streams.verify.planted import records
-from streams.verify.planted.stage import Stage, made, stage
+from streams.verify.planted.stage import Stage, alone, made, stage
 from tests.agents.test_q_learning import experience, forced
 
 CODEC = Codec()
@@ -165,7 +165,7 @@ def decisions(run: Stage, after: int = 0) -> list[Decision]:
 
 
 def test_frozen_in_the_middle_the_policy_stays_and_decisions_go_on() -> None:
-    run = stage(bars=420)
+    run = stage(alone("q_learning"), bars=420)
     before, decided = policies(run), len(decisions(run))
     records.go_on(records.command(run, "FREEZE"), 120)
     frozen, = policies(run)[len(before):]
@@ -183,7 +183,7 @@ def test_frozen_in_the_middle_the_policy_stays_and_decisions_go_on() -> None:
 
 
 def test_a_rollback_in_a_run_and_a_policy_that_comes_back() -> None:
-    run = records.rolled_back(stage(bars=420))
+    run = records.rolled_back(stage(alone("q_learning"), bars=420))
     back = next(p for p in policies(run) if p.restored_version is not None)
     old = next(p for p in policies(run) if p.version == back.restored_version)
     assert back.tabular == old.tabular
@@ -196,7 +196,7 @@ def test_a_rollback_in_a_run_and_a_policy_that_comes_back() -> None:
 
 def test_without_the_learner_decision_and_paper_obey_until_the_answer() -> None:
     """The learner is stopped: its answer never comes, and no version above is decided by or executed."""
-    whole = stage(bars=440)
+    whole = stage(alone("q_learning"), bars=440)
     ledger = whole.driver.events("policy.ledger")
     agents = {n: a for n, a in whole.roster.items() if n != "q_learning"}
     driver = Driver(agents, codec=CODEC)

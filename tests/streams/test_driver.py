@@ -122,10 +122,11 @@ def test_a_decision_at_a_close_uses_the_policy_learned_from_that_close(once: Dri
     newest: dict[str, list[tuple[int, int]]] = {}
     for event in once.events("policy.ledger"):
         assert isinstance(event, PolicyRecord)
-        newest.setdefault(event.scope, []).append((event.ts_ms, event.version))
+        newest.setdefault(event.policy_id, []).append((event.ts_ms, event.version))
     for decision in once.events("rl.meta.strategy_selected"):
         assert isinstance(decision, Decision)
-        known = [version for ts_ms, version in newest.get(decision.symbol, ()) if ts_ms <= decision.ts_ms]
+        versions = newest.get(f"{decision.decider}/{decision.symbol}", ())
+        known = [version for ts_ms, version in versions if ts_ms <= decision.ts_ms]
         assert decision.policy_version == (max(known) if known else None)
 
 

@@ -134,7 +134,8 @@ class DrawsByItself(DecisionAgent):
     def step(self, state: Any, event: Event) -> Step:
         """As the honest one, the action of what a policy decided exchanged."""
         after, outputs = super().step(state, event)
-        return after, changed(outputs, Decision, lambda d: d if d.forced else self._liked(state, d))
+        return after, changed(outputs, Decision, lambda d: d if d.forced or d.decider != "q_learning" else
+                              self._liked(state, d))
 
     def _liked(self, state: Any, d: Decision) -> Decision:
         policy = in_force(state.deciders[0].policies, d.ts_ms)

@@ -12,12 +12,12 @@ from typing import Any
 
 from agents.contract import Agent
 from streams.verify.cells import RED, Kind, Report
-from streams.verify.planted import actors, learners, records
+from streams.verify.planted import actors, learners, networks, records
 from streams.verify.planted.stage import Stage, at, red, stage
 
 SCHEMA = "quantum.selftest/1"
 BARS = 450
-SAMPLE = 8
+SAMPLE = 16
 _REAL: dict[str, Any] = {"source": "made", "origin": "CLAIMED"}
 """A label under which the limits bind: they bind no SYNTHETIC symbol."""
 
@@ -121,6 +121,11 @@ PLANTS: tuple[Plant, ...] = (
     _in(learners.CopiesAnother, "the table of another symbol", "q_learning", "LEARNS", own=False,
         symbols=("MADE", "SECOND")),
     _in(learners.AlwaysClaims, "claims an edge, whatever it earned", "q_learning", "LEARNS", bars=900),
+    _in(networks.HashedNetworks, "weights made of a hash", "meta_strategy", "LEARNS", bars=800),
+    _in(networks.SameNetwork, "one network for ever", "meta_strategy", "LEARNS", bars=800),
+    _in(networks.RewardsNegated, "a network that learns to do what loses", "meta_strategy", "LEARNS", bars=1100),
+    _in(networks.RewardsUnseen, "a network of rewards of its own making", "meta_strategy", "LEARNS", bars=800),
+    _in(actors.WrongPropensity, "propensities that no network gave", "meta_strategy", "APPLIED"),
     _in(learners.FreezesItself, "frozen by nobody's command", "q_learning", "LEARNS"),
     _log("rolled-back-to-richer", "a rollback to a state that was never learned", "q_learning", "LEARNS",
          lambda run: records.rolled_back(run, records.richer_state)),

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from agents.algorithms.market import generate
-from agents.contract import Agent
+from agents.contract import Agent, Config
+from agents.decision import DecisionAgent, DecisionConfig
+from agents.meta_strategy import MetaStrategyConfig
 from agents.roster import ROSTER
 from schemas.codec import Codec
 from schemas.events import Candle, Event, Tick
@@ -23,12 +25,18 @@ from streams.verify.view import MemoryLog
 HOUR_MS = 3_600_000
 BARS = 900
 CODEC = Codec()
+CONFIGS: Mapping[str, Config] = {"meta_strategy": MetaStrategyConfig(round_size=16)}
 Tamper = Callable[[str, Event], Event | None]
 
 
 def honest() -> dict[str, Agent[Any]]:
-    """The roster."""
-    return {name: kind() for name, kind in ROSTER.items()}
+    """The roster; what learns by rounds has short ones, so that a run of some hundred bars has enough of them."""
+    return {name: kind(CONFIGS.get(name)) for name, kind in ROSTER.items()}
+
+
+def alone(decider: str) -> dict[str, Agent[Any]]:
+    """A decision agent that goes by one learner's policies only; the other learners get no outcomes of their own."""
+    return {"decision": DecisionAgent(DecisionConfig(deciders=(decider,)))}
 
 
 def identities() -> dict[str, Identity]:

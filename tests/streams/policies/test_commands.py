@@ -7,20 +7,21 @@ from __future__ import annotations
 
 import json
 import re
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from matplotlib import image
 
-from schemas.events import Decision, PolicyRecord
+from schemas.events import Decision, Experience, PolicyRecord
 from streams import topics
 from streams.cli.exits import Exit
 from streams.cli.main import main
 from streams.log import LogReader
 from streams.policies.rederive import OUTCOMES
 from streams.settings import Settings
-from streams.verify.planted.stage import CODEC, stage
+from streams.verify.planted.stage import CODEC, alone, stage
 from streams.verify.view import MemoryLog
 from tests.streams.hosting import send
 from tests.streams.log_fixtures import flags, own_names
@@ -33,7 +34,7 @@ POLICY = "q_learning/BTCUSDT"
 
 @pytest.fixture(scope="module")
 def log() -> MemoryLog:
-    return stage(bars=700, symbols=("BTCUSDT", "ETHUSDT")).log
+    return stage(alone("q_learning"), bars=700, symbols=("BTCUSDT", "ETHUSDT")).log
 
 
 @pytest.fixture(scope="module")
@@ -167,7 +168,9 @@ def test_rederive_names_the_event_of_which_one_byte_was_changed(
     other.records.update({t: {p: list(rows) for p, rows in ps.items()} for t, ps in log.records.items()})
     r = other.records[topic][0][60]
     value = bytearray(r.value or b"")
-    value[len(value) // 2 + 6] ^= 0x10
+    event = CODEC.decode("learning.experience", r.value)
+    assert isinstance(event, Experience)
+    value[value.index(struct.pack("<d", event.volatility)) + 6] ^= 0x10
     other.records[topic][0][60] = r._replace(value=bytes(value))
     own = uploaded(broker, other, "policy.ledger", topic, "learning.experience", "experience.inbox",
                    "rl.q_learning.updated")

@@ -22,7 +22,7 @@ from streams.log import Record
 from streams.policies.deriving import Deriver, Report
 from streams.policies.ledger import Asked, Ledger, read_ledger
 from streams.records import Incoming
-from streams.verify.planted.stage import CODEC, Stage, honest, identities, stage
+from streams.verify.planted.stage import CODEC, Stage, alone, honest, identities, stage
 from streams.verify.view import MemoryLog
 
 LEDGER, EXPERIENCE = "policy.ledger", "learning.experience"
@@ -42,7 +42,13 @@ def run(request: pytest.FixtureRequest) -> Iterator[Stage]:
         patch.setitem(AGENTS, "q_learning", io)  # type: ignore[arg-type]
         inbox = Topic(name="q_learning.inbox", event=None, key="scope", doc="Of this test.")
         patch.setitem(TOPICS, inbox.name, inbox)  # type: ignore[arg-type]
-        yield stage(bars=BARS, symbols=SYMBOLS)
+        yield stage(alone("q_learning"), bars=BARS, symbols=SYMBOLS)
+
+
+def test_networks_are_made_again_byte_for_byte() -> None:
+    report = again(stage(alone("meta_strategy"), bars=560).log)
+    assert len(report.answers) >= 4
+    assert set(report.counts()) == {"MATCH"}
 
 
 def copied(log: MemoryLog) -> MemoryLog:
