@@ -118,8 +118,9 @@ def _partition(evidence: Evidence, io: AgentIO, partition: int, stored: Stored, 
     found.heads.append(record)
     states = {scope: fold.state_bytes(entry.state) for scope, entry in fold.scopes.items()}
     _meet_policies(evidence, io, fold, record, found)
-    if head.input_offset - fold.root_offset <= budget and begins(evidence, io.name, partition):
-        budget -= head.input_offset - fold.root_offset
+    cost = 0 if (io.name, partition) in again else head.input_offset - fold.root_offset
+    if cost <= budget and begins(evidence, io.name, partition):
+        budget -= cost
         _meet_input(evidence, io, partition, stored, states, found, again)
     _meet_next(evidence, io, fold, found)
     return budget
