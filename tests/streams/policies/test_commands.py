@@ -105,7 +105,7 @@ def test_list_has_every_policy_now_and_at_a_time(
         settings: Settings, log: MemoryLog, capsys: pytest.CaptureFixture[str]) -> None:
     now = told(settings, capsys, "policy", "list")["policies"]
     assert [(r["policy_id"], r["version"]) for r in now] == [
-        (p, versions(log, p)[-1].version) for p in (POLICY, "q_learning/ETHUSDT")]
+        (p, versions(log, p)[-1].version) for p in (POLICY, "q_learning/ETHUSDT", "risk_controller/global")]
     at = versions(log)[4].valid_from_ms
     then = told(settings, capsys, "policy", "list", "--at", f"s@{at}")["policies"]
     assert {r["policy_id"]: r["version"] for r in then}[POLICY] == 5
@@ -151,7 +151,7 @@ def test_rederive_matches_every_version(
     n = len(log.records["policy.ledger"][0])
     done = told(settings, capsys, "policy", "rederive", "--all")
     assert (done["schema"], done["counts"]) == ("quantum.rederive/1", {"MATCH": n})
-    assert [f["first"] for f in done["fetched"]] == [0]
+    assert {f["first"] for f in done["fetched"]} == {0}
     one = told(settings, capsys, "policy", "rederive", f"{POLICY}@6")
     assert [a["version"] for a in one["answers"]] == [6]
     assert told(settings, capsys, "policy", "rederive", POLICY, "--seed", "3",

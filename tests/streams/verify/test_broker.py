@@ -38,6 +38,7 @@ def test_the_roster_on_the_made_market(prefix: Settings, tmp_path: Path, capsys:
         until_done(settings, process, log)
     code, cells = judged(settings, capsys)
     states = {(a, k): c["state"] for a, some in cells.items() if a in ROSTER for k, c in some.items()}
+    assert states.pop(("risk_controller", "APPLIED")) == "IDLE", "all is synthetic, and nothing is bound"
     assert set(states.values()) == {"PASS", "NOT APPLICABLE"}, {k: cells[k[0]][k[1]] for k in states}
     assert code == Exit.GOOD
     assert cells["q_learning"]["LEARNS"]["figures"]["versions"] == len(read(settings, "policy.ledger"))
