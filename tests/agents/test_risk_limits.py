@@ -50,7 +50,7 @@ def limits(version: int, mode: RiskMode, from_hour: float = 0, until_hour: float
 # ---------------------------------------------------------------------- decisions
 def test_a_decision_carries_the_limits_in_force_and_its_size_is_clipped() -> None:
     _, out = actor.run(actor.policy(2), limits(1, "CONSERVATIVE"), actor.bar(4), limits(2, "TURBO", 5), actor.bar(8),
-                       size_multiplier=2.0)
+                       size_multiplier=2.0, aversion=None)
     assert [(d.limits and d.limits.mode, d.limits_version, d.size_multiplier, d.forced) for d in out] == [
         ("CONSERVATIVE", 1, 0.5, False), ("TURBO", 2, 2.0, False)]
 
