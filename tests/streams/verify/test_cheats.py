@@ -17,7 +17,7 @@ from streams.verify.cells import Cell
 from streams.verify.claims import with_claims
 from streams.verify.decided import beyond_chance
 from streams.verify.evidence import Evidence
-from streams.verify.planted import actors, learners
+from streams.verify.planted import actors, learners, records
 from streams.verify.planted.records import one_trade
 from streams.verify.planted.stage import CODEC, HOUR_MS, Stage, at, honest, made, red, stage
 
@@ -330,13 +330,17 @@ def test_a_copy_that_names_no_source_offset_is_taken_by_nobody() -> None:
     assert "100 copies are what was sent" in cell.why
 
 
-def test_a_tick_that_one_inbox_partition_did_not_get() -> None:
-    run = stage(bars=200, partitions=4, symbols=("ALPHA", "BETA"))
-    rows = run.log.records["experience.inbox"][2]
-    at_row = next(i for i, r in enumerate(rows) if dict(r.headers)["src_offset"] == b"150")
+def test_a_command_that_one_inbox_partition_did_not_get() -> None:
+    run = stage(bars=100, partitions=4, symbols=("ALPHA", "BETA"))
+    for kind in ("HALT", "RESUME", "HALT"):
+        records.command(run, kind, None)
+    run.tape.flush(run.driver)
+    rows = run.log.records["decision.inbox"][2]
+    at_row = next(i for i, r in enumerate(rows) if dict(r.headers)["src_topic"] == b"policy.commands"
+                  and dict(r.headers)["src_offset"] == b"1")
     del rows[at_row]
-    cell = at(run.judge(), "experience", "RECEIVES")
-    assert (cell.state, cell.place) == ("FAIL", "system.clock-0@150")
+    cell = at(run.judge(), "decision", "RECEIVES")
+    assert (cell.state, cell.place) == ("FAIL", "policy.commands-0@1")
 
 
 def test_copies_whose_sources_are_deleted_prove_nothing_and_accuse_nobody() -> None:
