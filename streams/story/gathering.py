@@ -84,7 +84,7 @@ def gather(finder: Finder, asked: str) -> Named | None:
     kind, trade_id, decision_id = _kind(hits, asked)
     if kind is None:
         return None
-    if decision_id is not None and _needle(asked) not in decision_id and decision_id not in asked:
+    if decision_id is not None and _needle(asked) not in decision_id:
         hits = _merged(hits, _search(finder, decision_id, hits))
     named = Named(asked, kind, trade_id, decision_id)
     _sort(named, hits)

@@ -458,6 +458,12 @@ def test_the_sums_of_all_trades_of_paper_execution_agree() -> None:
     assert len({t.side for t in found}) == 2
 
 
+def test_a_trade_id_that_holds_its_decisions_id_leads_to_the_decision(log: Log) -> None:
+    decided = log.put(decision(96), DECISIONS)
+    log.put(trade(96, trade_id=f"engine-7/{name_of(96)}", execution="exchange:x"), TRADES)
+    assert step(log.trace(f"engine-7/{name_of(96)}"), "decision").place == decided
+
+
 # ---------------------------------------------------------------------- the command
 def test_the_json_has_the_keys_that_the_help_explains(log: Log, capsys: pytest.CaptureFixture[str]) -> None:
     log.put(decision(100), DECISIONS)
