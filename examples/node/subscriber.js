@@ -1,4 +1,5 @@
 /** A trading service: applies q_learning's policies to the decisions of its symbols, and reports on policy.applied. */
+import { choose, outcome } from './contract.js';
 import { Wire, ends, kafka, producing } from './wire.js';
 
 const GRACE_MS = 5000; // how long a decision waits for the policy version that it names
@@ -6,6 +7,7 @@ const [applier, ...symbols] = process.argv.slice(2);
 const current = new Wire('policy.current');
 const decided = new Wire('rl.meta.strategy_selected');
 const applied = new Wire('policy.applied');
+const outcomes = new Wire('decision.outcome');
 const policies = new Map();
 const waiting = [];
 const admin = kafka.admin();
@@ -16,26 +18,18 @@ await Promise.all([admin.connect(), producer.connect(), consumer.connect()]);
 /** Whether the version that a decision names, or a later one, is held. */
 const known = (d) => d.policy_id === null || policies.get(d.policy_id)?.version >= d.policy_version;
 
-/** The action to execute, and why. */
-function choose(decision) {
-  const policy = policies.get(decision.policy_id);
-  if (decision.policy_id === null) return [decision.action, 'no policy yet'];
-  if (policy === undefined) return [decision.baseline_action, 'its policy is unknown'];
-  if (policy.status === 'RETIRED') return [policy.fallback, 'its policy is retired'];
-  if (policy.valid_until_ms !== null && decision.ts_ms > policy.valid_until_ms)
-    return [policy.fallback, 'its policy is past its end'];
-  return [decision.action, 'as recommended'];
-}
+const send = (wire, record) =>
+  producer.send({ topic: wire.topic, messages: [{ key: record.symbol, value: wire.encode(record) }] });
 
 /** Choose the action, trade it, and say what was done. */
 async function execute(d) {
-  const [action, why] = choose(d);
+  const [action, side, why] = choose(d, policies.get(d.policy_id));
   // Here the orders go out.
-  if (d.policy_id !== null) {
-    const report = { ...d, recommended_action: d.action, executed_action: action, applier };
-    await producer.send({ topic: applied.topic, messages: [{ key: d.symbol, value: applied.encode(report) }] });
-  }
-  console.log(`${d.decision_id}: ${action}, ${why}`);
+  if (d.policy_id !== null)
+    await send(applied, { ...d, recommended_action: d.action, executed_action: action, applier });
+  const ended = outcome(d, side, why);
+  if (ended !== undefined) await send(outcomes, ended);
+  console.log(`${d.decision_id}: ${action} ${side}, ${why}`);
 }
 
 function take(topic, { key, value }) {

@@ -7,12 +7,14 @@ import sys
 import time
 
 from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
+from contract import choose, outcome, report
 from wire import BROKER, Wire
 
 BOOK = "q_learning"  # whose decisions are executed
 GRACE_S = 5.0  # how long a decision waits for the policy version that it names
 applier, *symbols = sys.argv[1:]
-current, decided, applied = (Wire(t) for t in ("policy.current", "rl.meta.strategy_selected", "policy.applied"))
+current, decided, applied, ends = map(Wire, ("policy.current", "rl.meta.strategy_selected", "policy.applied",
+                                             "decision.outcome"))
 producer = Producer({"bootstrap.servers": BROKER, "enable.idempotence": True, "partitioner": "murmur2_random"})
 consumer = Consumer({"bootstrap.servers": BROKER, "group.id": "none", "enable.auto.commit": False,
                      "enable.partition.eof": True})
@@ -28,32 +30,29 @@ def known(decision):
     return name is None or (name in policies and policies[name]["version"] >= decision["policy_version"])
 
 
-def execute(decision):
-    """Choose the action, trade it, and say what was done."""
-    action, why, policy = decision["action"], "as recommended", policies.get(decision["policy_id"])
-    if decision["policy_id"] is None:
-        return print(f"{decision['decision_id']}: {action}, no policy yet", flush=True)  # nothing to report
-    if policy is None:
-        action, why = decision["baseline_action"], "its policy is unknown"
-    elif policy["status"] == "RETIRED":
-        action, why = policy["fallback"], "its policy is retired"
-    elif policy["valid_until_ms"] is not None and decision["ts_ms"] > policy["valid_until_ms"]:
-        action, why = policy["fallback"], "its policy is past its end"
-    # Here the orders go out.
-    report = {name: decision[name] for name in ("decision_id", "symbol", "ts_ms", "policy_id", "policy_version",
-                                                "baseline_action", "source", "origin")}
-    report |= {"recommended_action": decision["action"], "executed_action": action, "applier": applier}
-    producer.produce(applied.topic, applied.encode(report), decision["symbol"])
+def send(wire, record):
+    producer.produce(wire.topic, wire.encode(record), record["symbol"])
     if producer.flush(30):
         sys.exit("the broker does not acknowledge")
-    return print(f"{decision['decision_id']}: {action}, {why}", flush=True)
+
+
+def execute(decision):
+    """Choose the action, trade it, and say what was done."""
+    action, side, why = choose(decision, policies.get(decision["policy_id"]))
+    # Here the orders go out.
+    if decision["policy_id"] is not None:
+        send(applied, report(decision, action, applier))
+    ended = outcome(decision, side, why)
+    if ended is not None:
+        send(ends, ended)
+    print(f"{decision['decision_id']}: {action} {side:+d}, {why}", flush=True)
 
 
 policies, waiting, left = {}, [], set(partitions(current.topic))
-ends = [TopicPartition(decided.topic, p) for p in partitions(decided.topic)]
-for end in ends:  # decisions from now on; older ones are too late to execute
+now = [TopicPartition(decided.topic, p) for p in partitions(decided.topic)]
+for end in now:  # decisions from now on; older ones are too late to execute
     end.offset = consumer.get_watermark_offsets(end, timeout=10)[1]
-consumer.assign([*ends, *(TopicPartition(current.topic, p, 0) for p in left)])
+consumer.assign([*now, *(TopicPartition(current.topic, p, 0) for p in left)])
 while True:
     message = consumer.poll(0.2)
     if message is not None and message.error() is not None:

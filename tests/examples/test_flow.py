@@ -17,7 +17,7 @@ import msgspec
 import pytest
 
 from agents.experience.records import inconsistency
-from agents.q_learning.core import QLearningConfig
+from agents.q_learning.config import QLearningConfig
 from schemas.events import Decision, Experience, PolicyApplied, TradeClosed
 from schemas.released import fingerprint_of, history_texts
 from streams import topics
@@ -38,15 +38,23 @@ languages = pytest.mark.parametrize("language", [
     pytest.param(x, marks=pytest.mark.skipif(x not in HERE, reason=str(missing(x)))) for x in LANGUAGES])
 CASES = {  # what a subscriber holds of a symbol's policy, and what it must execute of the decision for breakout
     "OK": "breakout", "RETIRED": "neutral", "ENDED": "neutral", "FREED": "mean_reversion", "LATER": "breakout",
-    "OLD": "breakout", "NONE": None,
+    "OLD": "breakout", "NONE": None, "FLAT": "neutral",
+}
+ENDS = {  # how the decision ends that leads to no trade
+    "RETIRED": ("NOT_EXECUTED", "its policy is retired"), "ENDED": ("NOT_EXECUTED", "its policy is past its end"),
+    "FREED": ("NOT_EXECUTED", "its policy is unknown"), "FLAT": ("NEUTRAL", None),
 }
 
 
 def decided(language: str, case: str) -> Decision:
     symbol = f"{language}-{case}"
     one = decision(10, symbol=symbol, baseline_action="mean_reversion")
-    none = {"policy_id": None, "policy_version": None} if case == "NONE" else {"policy_id": f"q_learning/{symbol}"}
-    return msgspec.structs.replace(one, decision_id=f"{symbol}/q_learning/{one.ts_ms}", **none)
+    more: dict[str, Any] = {"policy_id": f"q_learning/{symbol}"}
+    if case == "NONE":
+        more = {"policy_id": None, "policy_version": None}
+    if case in ("FLAT", "OK"):
+        more["signals"] = (1, -1, 0 if case == "FLAT" else -1, 0)  # OK is sold
+    return msgspec.structs.replace(one, decision_id=f"{symbol}/q_learning/{one.ts_ms}", **more)
 
 
 def held(language: str, case: str) -> list[Outgoing]:
@@ -60,6 +68,8 @@ def held(language: str, case: str) -> list[Outgoing]:
     if case == "ENDED":
         end_ms = decided(language, case).ts_ms - 1
         return [record(CURRENT, msgspec.structs.replace(first, valid_until_ms=end_ms))]
+    if case == "FLAT":
+        return [record(CURRENT, first)]
     if case == "FREED":
         sent = record(CURRENT, first)
         return [sent, sent._replace(value=None)]
@@ -134,8 +144,8 @@ def reports(printed: dict[str, list[str]], settings: Settings) -> dict[str, Poli
 
 @languages
 def test_a_subscriber_reads_the_policies_before_it_acts(language: str, printed: dict[str, list[str]]) -> None:
-    """OK, RETIRED, ENDED and OLD of each language; FREED's key is free."""
-    assert f"ready with {4 * len(HERE)} policies" in printed[language][:2]  # the JVM greets first
+    """OK, RETIRED, ENDED, OLD and FLAT of each language; FREED's key is free."""
+    assert f"ready with {5 * len(HERE)} policies" in printed[language][:2]  # the JVM greets first
     assert not any("early" in line or "other" in line for line in printed[language])
 
 
@@ -153,11 +163,23 @@ def test_a_subscriber_follows_the_contract(language: str, case: str, reports: di
         "source": "binance", "origin": "CLAIMED"}
 
 
+@languages
+def test_a_subscriber_ends_the_decisions_that_lead_to_no_trade(language: str, reports: dict[str, PolicyApplied],
+                                                               settings: Settings) -> None:
+    mine = {e.symbol.partition("-")[2]: e for e in values(settings, "decision.outcome") if language in e.symbol}
+    assert {case: (e.status, e.reason) for case, e in mine.items()} == ENDS
+    assert {e.decision_id for e in mine.values()} == {decided(language, case).decision_id for case in ENDS}
+
+
 @pytest.fixture(scope="module")
 def sent(reports: dict[str, PolicyApplied], tree: Tree, settings: Settings) -> dict[str, list[str]]:
     """Places of the trades that each producer sent: one of what its subscriber reported, twice."""
     return {language: tree.run(language, "producer", settings, stdin=2 * fill(language, tree, settings))
             for language in HERE}
+
+
+def trade_id(language: str) -> str:
+    return f"engine-{language}/{decided(language, 'OK').decision_id}"
 
 
 def fill(language: str, tree: Tree, settings: Settings) -> str:
@@ -166,7 +188,7 @@ def fill(language: str, tree: Tree, settings: Settings) -> str:
     (report,) = [x for x in lines if x["symbol"] == f"{language}-OK"]
     same = {k: report[k] for k in ("decision_id", "symbol", "policy_id", "policy_version", "source", "origin")}
     return json.dumps(same | {
-        "trade_id": f"engine-{language}-1", "book_id": "q_learning", "side": "SHORT", "opened_ms": report["ts_ms"],
+        "trade_id": trade_id(language), "book_id": "q_learning", "side": "SHORT", "opened_ms": report["ts_ms"],
         "ts_ms": report["ts_ms"] + 4 * 3_600_000, "entry_price": 101.3, "exit_price": 99.7, "quantity": 0.7,
         "size_multiplier": 1.0, "equity_at_open": 10_000.0, "stop_price": 104.1, "fees": 0.141, "funding": -0.003,
         "spread_cost": 0.01, "slippage": 0.02, "exit_reason": "HORIZON", "strategy": report["executed_action"],
@@ -191,8 +213,9 @@ def test_a_producers_trade_is_whole_and_on_the_partition_of_its_symbol(language:
 @languages
 def test_every_language_reads_what_every_other_wrote(language: str, sent: dict[str, list[str]], tree: Tree,
                                                      settings: Settings) -> None:
-    theirs = [json.loads(x) for x in tree.run(language, "show", settings, TRADES, APPLIED, CURRENT)]
-    ours = [msgspec.to_builtins(e) for topic in (TRADES, APPLIED, CURRENT) for e in values(settings, topic)]
+    read = (TRADES, APPLIED, CURRENT, "decision.outcome")
+    theirs = [json.loads(x) for x in tree.run(language, "show", settings, *read)]
+    ours = [msgspec.to_builtins(e) for topic in read for e in values(settings, topic)]
     assert lines_of(theirs) == lines_of(ours)
     assert len(theirs) >= 10 * len(HERE)
 
@@ -228,15 +251,16 @@ def learned(sent: dict[str, list[str]], settings: Settings, tmp_path_factory: py
 def test_a_trade_is_credited_once(language: str, learned: list[Any]) -> None:
     (one,) = [e for e in learned if isinstance(e, Experience) and e.symbol == f"{language}-OK"
               and e.trade_id is not None]
-    assert (one.trade_id, one.status, one.learnable) == (f"engine-{language}-1", "TRADED", True)
+    assert (one.trade_id, one.status, one.learnable) == (trade_id(language), "TRADED", True)
     assert one.reward_r == pytest.approx((0.7 * 1.6 - 0.138) / (0.7 * 2.8))
 
 
 @languages
 def test_why_tells_its_story(language: str, learned: list[Any], settings: Settings,
                              capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["why", f"engine-{language}-1", "--json", *flags(settings)]) == 0
+    assert main(["why", trade_id(language), "--json", *flags(settings)]) == 0
     told = json.loads(capsys.readouterr().out)
     assert [v["verdict"] for v in told["verdicts"]] == ["accepted", "duplicate"]
+    assert told["decision"]["value"]["action"] == "breakout"
     assert told["learning"]["state"] == "learned"
     assert told["applied"][0]["record"]["value"]["applier"] == f"engine-{language}"

@@ -3,13 +3,11 @@ package main
 
 import (
 	"bufio"
-	"context"
 	"encoding/json"
 	"fmt"
 	"math"
 	"os"
 
-	"github.com/twmb/franz-go/pkg/kgo"
 	"quantum.streams/examples/wire"
 )
 
@@ -58,9 +56,7 @@ func main() {
 	for lines.Scan() {
 		f, trade, err := closed(lines.Bytes())
 		wire.Must(f, err)
-		value := wire.Must(trades.Encode(trade))
-		record := &kgo.Record{Topic: trades.Topic, Key: []byte(f.Symbol), Value: value}
-		at := wire.Must(client.ProduceSync(context.Background(), record).First())
+		at := wire.Send(client, trades, f.Symbol, trade)
 		fmt.Printf("%s-%d@%d\n", at.Topic, at.Partition, at.Offset)
 	}
 	wire.Must(0, lines.Err())

@@ -17,24 +17,24 @@ import (
 const grace = 5 * time.Second // how long a decision waits for the policy version that it names
 
 var (
-	ctx, client               = context.Background(), Client()
-	current, decided, applied = New("policy.current"), New("rl.meta.strategy_selected"), New("policy.applied")
-	policies, waiting         = map[string]Policy{}, []Decision{}
+	ctx, client       = context.Background(), Client()
+	current, decided  = New("policy.current"), New("rl.meta.strategy_selected")
+	applied, outcomes = New("policy.applied"), New("decision.outcome")
+	policies, waiting = map[string]Policy{}, []Decision{}
 )
 
 // execute chooses the action, trades it, and says what was done.
 func execute(d Decision, applier string) {
 	held, known := policies[d.PolicyID]
-	action, why := d.Choose(held, known)
-	fmt.Printf("%s: %s, %s\n", d.ID, action, why)
-	if d.PolicyID == "" {
-		return // nothing to report
-	}
+	action, side, why := d.Choose(held, known)
 	// Here the orders go out.
-	value := Must(applied.Encode(map[string]any{"decision_id": d.ID, "symbol": d.Symbol, "ts_ms": d.TsMs,
-		"policy_id": d.PolicyID, "policy_version": d.Version, "recommended_action": d.Action, "executed_action": action,
-		"baseline_action": d.Baseline, "applier": applier, "source": d.Source, "origin": d.Origin}))
-	Must(client.ProduceSync(ctx, &kgo.Record{Topic: applied.Topic, Key: []byte(d.Symbol), Value: value}).First())
+	if d.PolicyID != "" {
+		Send(client, applied, d.Symbol, d.Report(action, applier))
+	}
+	if ended := d.Outcome(side, why); ended != nil {
+		Send(client, outcomes, d.Symbol, ended)
+	}
+	fmt.Printf("%s: %s %+d, %s\n", d.ID, action, side, why)
 }
 
 func take(r *kgo.Record) {

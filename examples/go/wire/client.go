@@ -15,6 +15,12 @@ func Client() *kgo.Client {
 	return Must(kgo.NewClient(kgo.SeedBrokers(env("QUANTUM_BROKER", "127.0.0.1:19092")), lz4))
 }
 
+// Send sends what has the JSON of a topic's event, and waits for the acknowledgement.
+func Send(client *kgo.Client, w *Wire, symbol string, event any) *kgo.Record {
+	record := &kgo.Record{Topic: w.Topic, Key: []byte(symbol), Value: Must(w.Encode(event))}
+	return Must(client.ProduceSync(context.Background(), record).First())
+}
+
 func env(name, other string) string {
 	if value := os.Getenv(name); value != "" {
 		return value

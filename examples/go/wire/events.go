@@ -1,6 +1,12 @@
 package wire
 
-import "time"
+import (
+	"slices"
+	"strings"
+	"time"
+)
+
+var strategies = []string{"trend_following", "mean_reversion", "breakout", "neutral"}
 
 // Policy is what a subscriber needs of policy.current.
 type Policy struct {
@@ -21,22 +27,48 @@ type Decision struct {
 	Version  int64     `json:"policy_version"`
 	Action   string    `json:"action"`
 	Baseline string    `json:"baseline_action"`
+	Signals  []int     `json:"signals"`
 	Source   string    `json:"source"`
 	Origin   string    `json:"origin"`
 	Until    time.Time `json:"-"` // how long it waits for its policy
 }
 
-// Choose is the action to execute of a decision, and why.
-func (d Decision) Choose(held Policy, known bool) (action, why string) {
+// Choose is the action to execute of a decision, its direction (1 long, -1 short, 0 none), and why.
+func (d Decision) Choose(held Policy, known bool) (action string, side int, why string) {
+	action, why = held.Fallback, "as recommended"
 	switch {
 	case d.PolicyID == "":
-		return d.Action, "no policy yet"
+		action, why = d.Action, "no policy yet"
 	case !known:
-		return d.Baseline, "its policy is unknown"
+		action, why = d.Baseline, "its policy is unknown"
 	case held.Status == "RETIRED":
-		return held.Fallback, "its policy is retired"
+		why = "its policy is retired"
 	case held.ValidUntil != nil && d.TsMs > *held.ValidUntil:
-		return held.Fallback, "its policy is past its end"
+		why = "its policy is past its end"
+	default:
+		action = d.Action
 	}
-	return d.Action, "as recommended"
+	if side = d.Signals[slices.Index(strategies, action)]; side == 0 {
+		action = "neutral"
+	}
+	return action, side, why
+}
+
+// Outcome is the record for decision.outcome; nil where the decision's trade will end it.
+func (d Decision) Outcome(side int, why string) map[string]any {
+	out := map[string]any{"decision_id": d.ID, "symbol": d.Symbol, "book_id": d.Book, "ts_ms": d.TsMs,
+		"status": "NEUTRAL", "source": d.Source, "origin": d.Origin}
+	if strings.HasPrefix(why, "its policy") { // something else than the decision was executed
+		out["status"], out["reason"] = "NOT_EXECUTED", why
+	} else if side != 0 {
+		return nil
+	}
+	return out
+}
+
+// Report is the record for policy.applied.
+func (d Decision) Report(action, applier string) map[string]any {
+	return map[string]any{"decision_id": d.ID, "symbol": d.Symbol, "ts_ms": d.TsMs, "policy_id": d.PolicyID,
+		"policy_version": d.Version, "recommended_action": d.Action, "executed_action": action,
+		"baseline_action": d.Baseline, "applier": applier, "source": d.Source, "origin": d.Origin}
 }

@@ -1,6 +1,5 @@
 import java.time.Duration;
 import java.util.*;
-import org.apache.avro.generic.GenericData;
 import org.apache.avro.generic.GenericRecord;
 import org.apache.kafka.clients.consumer.ConsumerRecord;
 import org.apache.kafka.clients.consumer.KafkaConsumer;
@@ -15,7 +14,7 @@ public final class Subscriber {
     private final KafkaConsumer<String, byte[]> consumer = new KafkaConsumer<>(Wire.client());
     private final KafkaProducer<String, byte[]> producer = new KafkaProducer<>(Wire.client());
     private final Wire current = new Wire("policy.current"), decided = new Wire("rl.meta.strategy_selected");
-    private final Wire applied = new Wire("policy.applied");
+    private final Wire applied = new Wire("policy.applied"), outcomes = new Wire("decision.outcome");
     private final Map<String, GenericRecord> policies = new HashMap<>();
     private final Deque<Waiting> waiting = new ArrayDeque<>();
 
@@ -58,23 +57,15 @@ public final class Subscriber {
 
     /** Choose the action, trade it, and say what was done. */
     private void execute(String applier, GenericRecord d) throws Exception {
-        GenericRecord policy = policies.get(String.valueOf(d.get("policy_id")));
-        Long until = policy == null ? null : (Long) policy.get("valid_until_ms");
-        String why = d.get("policy_id") == null ? "no policy yet" : policy == null ? "its policy is unknown"
-            : policy.get("status").toString().equals("RETIRED") ? "its policy is retired"
-            : until != null && (Long) d.get("ts_ms") > until ? "its policy is past its end" : "as recommended";
-        Object action = d.get("policy_id") == null || why.equals("as recommended") ? d.get("action")
-            : policy == null ? d.get("baseline_action") : policy.get("fallback");
+        Contract chosen = Contract.choose(d, policies.get(String.valueOf(d.get("policy_id"))));
         // Here the orders go out.
-        System.out.println(d.get("decision_id") + ": " + action + ", " + why);
-        if (d.get("policy_id") == null) return; // nothing to report
-        GenericRecord report = new GenericData.Record(applied.schema);
-        for (String same : List.of("decision_id", "symbol", "ts_ms", "policy_id", "policy_version", "source", "origin"))
-            report.put(same, d.get(same));
-        report.put("baseline_action", d.get("baseline_action").toString());
-        report.put("recommended_action", d.get("action").toString());
-        report.put("executed_action", action.toString());
-        report.put("applier", applier);
-        producer.send(new ProducerRecord<>(applied.topic, d.get("symbol").toString(), applied.encode(report))).get();
+        if (d.get("policy_id") != null) send(applied, chosen.report(applied.schema, d, applier));
+        GenericRecord ended = chosen.outcome(outcomes.schema, d);
+        if (ended != null) send(outcomes, ended);
+        System.out.printf("%s: %s %+d, %s%n", d.get("decision_id"), chosen.action(), chosen.side(), chosen.why());
+    }
+
+    private void send(Wire wire, GenericRecord record) throws Exception {
+        producer.send(new ProducerRecord<>(wire.topic, record.get("symbol").toString(), wire.encode(record))).get();
     }
 }
