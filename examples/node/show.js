@@ -1,6 +1,9 @@
 /** Everything on topics as JSON lines. */
 import { Wire, ends, kafka } from './wire.js';
 
+/** Bytes (the weights of a network) as Avro's JSON has them. */
+const plain = (_, v) => (v?.type === 'Buffer' ? Buffer.from(v.data).toString('latin1') : v);
+
 const admin = kafka.admin();
 await admin.connect();
 for (const wire of process.argv.slice(2).map((topic) => new Wire(topic))) {
@@ -14,7 +17,7 @@ for (const wire of process.argv.slice(2).map((topic) => new Wire(topic))) {
     return consumer.run({
       autoCommit: false,
       eachMessage: async ({ partition, message }) => {
-        if (message.value !== null) console.log(JSON.stringify(wire.decode(message.value)));
+        if (message.value !== null) console.log(JSON.stringify(wire.decode(message.value), plain));
         if (left.has(partition) && BigInt(message.offset) + 1n >= left.get(partition)) left.delete(partition);
         if (!left.size) done();
       },

@@ -20,6 +20,6 @@ for wire in map(Wire, sys.argv[1:]):
         if message is None or message.error() is not None:
             sys.exit(f"{wire.topic}: {'the broker went silent' if message is None else message.error().str()}")
         if message.value() is not None:
-            print(json.dumps(wire.decode(message.value())))
+            print(json.dumps(wire.decode(message.value()), default=lambda weights: weights.decode("latin-1")))
         if message.offset() + 1 >= left.get(message.partition(), 0):
             left.pop(message.partition(), None)
