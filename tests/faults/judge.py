@@ -286,6 +286,10 @@ def counts(written: Written, learner: str = "q_learning") -> Found:
           Counter(e.decision_id for e in experiences if e.status == "TRADED"))
     _once(found, "outcome", Counter(e.decision_id for e in experiences if e.learnable and e.book_id == learner),
           Counter(u.decision_id for u in _events(written, "rl.q_learning.updated")))
+    rounds = Counter(d for u in _events(written, "rl.meta.updated") for d in u.decision_ids)
+    found.say("experiences in two rounds", [d for d, n in rounds.items() if n > 1])
+    own = {e.decision_id for e in experiences if e.learnable and e.book_id == "meta_strategy"}
+    found.say("rounds with outcomes of nobody", sorted(set(rounds) - own))
     found.say("experiences taken twice", [d for d, n in Counter(e.decision_id for e in experiences).items() if n > 1])
     found.say("orphans", [o.orphan_id for o in _events(written, "learning.orphan")])
     versions: dict[str, list[int]] = defaultdict(list)

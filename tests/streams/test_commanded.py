@@ -11,7 +11,8 @@ from agents.contract import Tombstone
 from agents.q_learning import QLearningAgent
 from schemas.codec import Codec
 from schemas.events import Command, Decision, DecisionOutcome, Event, Experience, PolicyCommand, PolicyRecord, Tick
-from streams.commanded import MAX_STATE_BYTES, addressee, without_state
+from streams.blobs import lightened
+from streams.commanded import MAX_STATE_BYTES, addressee, step, without_state
 from streams.driver import Driver
 from streams.fold import PartitionFold
 from streams.identity import identity_of
@@ -26,8 +27,10 @@ from streams.records import (
     event_key,
     header,
 )
+from streams.states import hash_of
 from streams.verify.planted import records
 from streams.verify.planted.stage import Stage, alone, made, stage
+from tests.agents import test_meta_strategy as networks
 from tests.agents.test_q_learning import experience, forced
 
 CODEC = Codec()
@@ -216,3 +219,30 @@ def merged(market: Any, ledger: list[Event], bars: int) -> list[tuple[str, Event
     """The market with a learner's versions, in order of event time, as far as the market goes."""
     rows = [*market, *(("policy.ledger", e) for e in ledger if e.ts_ms <= bars * 3_600_000)]  # type: ignore[attr-defined]
     return sorted(rows, key=lambda row: row[1].ts_ms)
+
+
+# ---------------------------------------------------------------------- state that is partly heavy
+def test_a_rollback_carries_the_networks_beside_the_state_that_names_them() -> None:
+    agent, state, _ = networks.warm()
+    old, _ = networks.fold(agent, state, [networks.experience(n) for n in range(100, 108)])
+    now, _ = networks.fold(agent, old, [networks.experience(n, policy_version=2) for n in range(110, 118)])
+    data = CODEC.encode_state(lightened(old, agent.heavy))
+    carried = {"policy_id": "meta_strategy/S", "version": 2, "state": data, "state_hash": hash_of("S", data),
+               "state_format": 1}
+    assert len(data) < 4096 < len(old.learner)
+
+    def told(**more: Any) -> tuple[Any, PolicyRecord]:
+        rollback = command("ROLLBACK", 200, **(carried | more))
+        read = CODEC.decode("policy.commands", CODEC.encode("policy.commands", rollback))
+        after, ((_, policy),) = step(agent, CODEC, "S", now, read)
+        assert isinstance(policy, PolicyRecord)
+        return after, policy
+
+    after, policy = told(heavy=(old.learner,))
+    assert (policy.obeyed, policy.restored_version, after.learner) == (True, 2, old.learner)
+    for heavy in (None, (now.learner,), (old.learner + b"x",)):
+        after, policy = told(heavy=heavy)
+        assert (policy.obeyed, after.learner) == (False, now.learner)
+        assert "does not come with it" in policy.reason
+    after, policy = told(heavy=(old.learner, bytes(MAX_STATE_BYTES)))
+    assert (policy.obeyed, "TOO_LARGE" in policy.reason) == (False, True)
