@@ -400,6 +400,12 @@ class Features(Event, frozen=True, kw_only=True, gc=False):
     """Regime with hysteresis; null until its windows are full."""
     close: float
     """Close of the bar, quote currency; for execution and charts, not an input to a model."""
+    open: float | None = None
+    """Open of the bar, quote currency; for execution and charts, not an input to a model. Null in records of older releases, as high and low."""
+    high: float | None = None
+    """High of the bar, quote currency."""
+    low: float | None = None
+    """Low of the bar, quote currency."""
     return_1: float | None = None
     """Natural log of close / close 1 bar ago."""
     return_5: float | None = None

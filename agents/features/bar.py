@@ -184,5 +184,6 @@ def features_of(candle: Candle, values: Values, bar_count: int, origin: Any) -> 
     """The record of a bar."""
     return Features(
         symbol=candle.symbol, interval_ms=candle.interval_ms, open_time_ms=candle.open_time_ms, ts_ms=candle.ts_ms,
-        bar_count=bar_count, close=candle.close, source=candle.source, origin=origin, **values,
+        bar_count=bar_count, open=candle.open, high=candle.high, low=candle.low, close=candle.close,
+        source=candle.source, origin=origin, **values,
     )

@@ -116,12 +116,13 @@ def usual(v: np.ndarray) -> np.ndarray:
 
 def columns(candles: list[Candle]) -> dict[str, np.ndarray]:
     """Every float field of `market.features`, recomputed over whole columns."""
-    h, lo, c = (np.array([getattr(x, f) for x in candles]) for f in ("high", "low", "close"))
+    o, h, lo, c = (np.array([getattr(x, f) for x in candles]) for f in ("open", "high", "low", "close"))
     v, taker = (np.array([math.nan if getattr(x, f) is None else getattr(x, f) for x in candles])
                 for f in ("volume", "taker_buy_volume"))
     r1 = np.log(c) - np.log(lagged(c, 1))
     std = lambda w, axis: w.std(axis=axis, ddof=1)  # noqa: E731
-    out = {"close": c, "price_range": (h - lo) / c, "taker_buy_share": taker / np.where(v > 0, v, np.nan)}
+    out = {"open": o, "high": h, "low": lo, "close": c}
+    out |= {"price_range": (h - lo) / c, "taker_buy_share": taker / np.where(v > 0, v, np.nan)}
     out |= {f"return_{n}": np.log(c) - np.log(lagged(c, n)) for n in (1, 5, 15)}
     out |= {f"momentum_{n}": (c - lagged(c, n)) / lagged(c, n) for n in (5, 10, 20)}
     out |= {f"sma_dist_{n}": c / rolled(c, n, np.mean) - 1 for n in (7, 14, 30, 50)}
