@@ -46,6 +46,15 @@ RISK_MODE_SYMBOLS: tuple[RiskMode, ...] = ("CONSERVATIVE", "MODERATE", "AGGRESSI
 PolicyStatus = Literal["ACTIVE", "FROZEN", "RETIRED"]
 POLICY_STATUS_SYMBOLS: tuple[PolicyStatus, ...] = ("ACTIVE", "FROZEN", "RETIRED")
 
+TraderMode = Literal["OFF", "SHADOW", "PRIMARY", "HYBRID"]
+TRADER_MODE_SYMBOLS: tuple[TraderMode, ...] = ("OFF", "SHADOW", "PRIMARY", "HYBRID")
+
+TraderAction = Literal["HOLD", "LONG", "SHORT", "REDUCE", "CLOSE", "EMERGENCY_FLATTEN"]
+TRADER_ACTION_SYMBOLS: tuple[TraderAction, ...] = ("HOLD", "LONG", "SHORT", "REDUCE", "CLOSE", "EMERGENCY_FLATTEN")
+
+TrainingStatus = Literal["SUCCEEDED", "SKIPPED", "FAILED"]
+TRAINING_STATUS_SYMBOLS: tuple[TrainingStatus, ...] = ("SUCCEEDED", "SKIPPED", "FAILED")
+
 Health = Literal["HEALTHY", "DEGRADED", "CRITICAL"]
 HEALTH_SYMBOLS: tuple[Health, ...] = ("HEALTHY", "DEGRADED", "CRITICAL")
 
@@ -1010,6 +1019,202 @@ class QUpdated(Event, frozen=True, kw_only=True, gc=False):
     """How far the source is proved; see Origin."""
 
 
+class TraderDecision(Event, frozen=True, kw_only=True, gc=False):
+    """What the PPO trader does at the close of a bar, executed at the next open; and the account on paper that it does it for."""
+
+    SCHEMA_NAME: ClassVar[str] = "TraderDecision"
+    decision_id: str
+    """<symbol>/ppo_trader/<ts_ms>; the same in every replay."""
+    symbol: str
+    """Instrument; also the record key."""
+    ts_ms: int
+    """Close of the bar that it rests on."""
+    interval_ms: int
+    """Length of a bar."""
+    mode: TraderMode
+    """Mode of the adapter."""
+    binding: bool
+    """Whether an executor must follow it; false in mode SHADOW, and in HYBRID where it is forced or confidence is too low."""
+    action: TraderAction
+    """What is done."""
+    recommended: TraderAction | None = None
+    """Most probable valid action of the policy; null where none was asked."""
+    forced: bool
+    """Whether action is not what the policy recommends."""
+    forced_reason: str | None = None
+    """no_policy, policy_expired, policy_retired, missing_feature, halt, low_confidence, rate_limit, risk_closed, ruined; null where not forced."""
+    probabilities: tuple[float, ...]
+    """Of every action in the order of TraderAction; empty where no policy was asked."""
+    valid: tuple[str, ...]
+    """Actions that were valid."""
+    log_probability: float | None = None
+    """Of the recommended action."""
+    value: float | None = None
+    """What the critic expects."""
+    entropy: float | None = None
+    """Of the probabilities, nats."""
+    confidence: float | None = None
+    """1 - entropy / ln(number of valid actions); 1 where only one is valid. Not the size of value, which says nothing of how sure the policy is."""
+    min_confidence: float
+    """Below it nothing is opened."""
+    policy_id: str | None = None
+    """The policy; null where there is none yet."""
+    policy_version: int | None = None
+    """Its version."""
+    observation: tuple[float, ...]
+    """What the networks were given; empty where none was asked."""
+    close: float
+    """Close of the bar."""
+    side: int
+    """Position of the account on paper before the action: 1 long, -1 short, 0 none."""
+    quantity: float
+    """Its size, base currency."""
+    equity: float
+    """Of the account on paper, marked at the close."""
+    risk_pct: float
+    """Loss at the stop that a new position may bring, fraction of the balance."""
+    max_leverage: float
+    """Notional over balance that it may not pass."""
+    stop_distance: float
+    """Distance of its stop, price; 0: no position can be opened."""
+    limits_policy: str | None = None
+    """Risk policy whose limits hold, <policy id>@<version>; null where there is none."""
+    source: str
+    """Where the market data came from: a feed (binance) or synthetic:<seed>."""
+    origin: Origin
+    """How far the source is proved; see Origin."""
+
+
+class TrainingCompleted(Event, frozen=True, kw_only=True, gc=False):
+    """How a slot of the training schedule ended: the result of a run, the failure of an attempt, or why there was no run. The wall time of a run is not in it: the same log gives the same record."""
+
+    SCHEMA_NAME: ClassVar[str] = "TrainingCompleted"
+    symbol: str
+    """Instrument; also the record key."""
+    run_id: str
+    """Training run: ppo_trader/<symbol>/<start of the slot>; the same in every replay."""
+    ts_ms: int
+    """Event time."""
+    slot_start_ms: int
+    """Start of the slot, on the UTC grid."""
+    slot_end_ms: int
+    """End of the slot, not in it."""
+    slots: int
+    """Slots that the record speaks of, the last of them this one; above 1 only where many in a row had no bar."""
+    job_id: str | None = None
+    """Attempt that it answers; null where there was none."""
+    attempt: int
+    """Number of the attempt; 0 where there was none."""
+    status: TrainingStatus
+    """How it ended."""
+    success: bool
+    """Whether status is SUCCEEDED."""
+    skipped: str | None = None
+    """no_new_data: no bar came in the slot; warm_up: too few bars whose windows are full; disabled, frozen, retired, rolled_back: by command or configuration; backlog: too many slots waited."""
+    error: str | None = None
+    """How an attempt failed."""
+    episodes: int
+    """Episodes that were played to their end."""
+    rows: int | None = None
+    """Bars in the window that is learned from."""
+    first_open_ms: int | None = None
+    """Opening time of the oldest of them."""
+    last_open_ms: int | None = None
+    """Opening time of the newest of them."""
+    mask: tuple[str, ...]
+    """Inputs that were dropped because their data is absent."""
+    parent_version: int | None = None
+    """Policy version whose weights it went on from."""
+    steps: int | None = None
+    """Bars that the episodes lasted, together."""
+    avg_reward: float | None = None
+    """Mean over the episodes of the sum of rewards, percent."""
+    final_reward: float | None = None
+    """Sum of rewards of the episode that ended last, percent."""
+    growth: float | None = None
+    """Part of the rewards: 100 ln(equity / equity before), summed over all episodes."""
+    drawdown: float | None = None
+    """Part of the rewards: what shaping took for new drawdown; at most 0."""
+    gross: float | None = None
+    """Result before costs, of all episodes, quote currency; each begins with the same money."""
+    fees: float | None = None
+    """Fees paid, quote currency."""
+    spread_cost: float | None = None
+    """Half the spread, paid in prices, quote currency."""
+    slippage: float | None = None
+    """Slippage, paid in prices, quote currency."""
+    funding: float | None = None
+    """Funding paid, quote currency; received where below 0."""
+    turnover: float | None = None
+    """Notional traded, quote currency."""
+    gradient_steps: int | None = None
+    """Gradient steps taken."""
+    policy_loss: float | None = None
+    """Of the last update, as the next seven."""
+    value_loss: float | None = None
+    """Mean squared error of the critic."""
+    entropy: float | None = None
+    """Nats."""
+    approx_kl: float | None = None
+    """From the policy that acted to the one that learned, nats."""
+    clip_fraction: float | None = None
+    """Share of probability ratios outside of the clip range."""
+    explained_variance: float | None = None
+    """1 - Var(return - value) / Var(return)."""
+    grad_norm: float | None = None
+    """Largest norm of a gradient."""
+    learner: bytes | None = None
+    """The learner after the run: header, parameters and Adam's moments, as agents/algorithms/learner.py writes them; null unless it succeeded."""
+    learner_sha256: str | None = None
+    """SHA-256 of learner, hex."""
+    source: str
+    """Where the market data came from: a feed (binance) or synthetic:<seed>."""
+    origin: Origin
+    """How far the source is proved; see Origin."""
+
+
+class TrainingStarted(Event, frozen=True, kw_only=True, gc=False):
+    """A training run of the PPO trader was opened: from here on it is work of a trainer process."""
+
+    SCHEMA_NAME: ClassVar[str] = "TrainingStarted"
+    symbol: str
+    """Instrument; also the record key."""
+    run_id: str
+    """Training run: ppo_trader/<symbol>/<start of the slot>; the same in every replay."""
+    ts_ms: int
+    """Event time."""
+    slot_start_ms: int
+    """Start of the slot, on the UTC grid."""
+    slot_end_ms: int
+    """End of the slot, not in it."""
+    job_id: str
+    """Attempt of the run: <run_id>/<attempt>."""
+    attempt: int
+    """Number of the attempt, from 1."""
+    episodes: int
+    """Episodes to be played."""
+    rows: int | None = None
+    """Bars in the window that is learned from."""
+    first_open_ms: int | None = None
+    """Opening time of the oldest of them."""
+    last_open_ms: int | None = None
+    """Opening time of the newest of them."""
+    new_rows: int
+    """Bars that came in the slot."""
+    mask: tuple[str, ...]
+    """Inputs that are dropped because their data is absent."""
+    parent_version: int | None = None
+    """Policy version whose weights it goes on from; null: new weights."""
+    seed: int
+    """Seed of the run."""
+    settings: str
+    """Settings of learner and run, as JSON."""
+    source: str
+    """Where the market data came from: a feed (binance) or synthetic:<seed>."""
+    origin: Origin
+    """How far the source is proved; see Origin."""
+
+
 class PartitionHead(Event, frozen=True, kw_only=True, gc=False):
     """What a partition of an agent has taken; a record of the changelog, keyed head, written last in each flush, or as kept at a checkpoint (checkpoint:<slot>:head) or where an epoch began (root:head)."""
 
@@ -1198,4 +1403,10 @@ __all__ = [
     "Tabular",
     "Tick",
     "TradeClosed",
+    "TraderAction",
+    "TraderDecision",
+    "TraderMode",
+    "TrainingCompleted",
+    "TrainingStarted",
+    "TrainingStatus",
 ]

@@ -7,6 +7,7 @@ where it is shorter, so every run updates.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -78,9 +79,9 @@ def trader_settings(**changes: Any) -> PpoSettings:
     return PpoSettings(**{"features": FEATURES, "actions": len(ACTIONS), "hidden": (128, 128), **changes})
 
 
-def packed(rows: NDArray[np.float64]) -> bytes:
+def packed(rows: NDArray[np.float64] | Sequence[Sequence[float]]) -> bytes:
     """Rows of a tape as bytes."""
-    return rows.astype(ROW_TYPE, copy=False).tobytes()
+    return np.asarray(rows, ROW_TYPE).tobytes()
 
 
 def unpacked(data: bytes) -> NDArray[np.float64]:
