@@ -75,8 +75,12 @@ class Fitted(NamedTuple):
 
 
 def trader_settings(**changes: Any) -> PpoSettings:
-    """Settings of the trader's learner: two layers of 128; the rest are the defaults."""
-    return PpoSettings(**{"features": FEATURES, "actions": len(ACTIONS), "hidden": (128, 128), **changes})
+    """Settings of the trader's learner: two layers of 128, values not clipped; the rest are the defaults.
+
+    Returns are percents that add up to tens; a value that may move .2 from the one before would never get there.
+    """
+    base: dict[str, Any] = {"features": FEATURES, "actions": len(ACTIONS), "hidden": (128, 128), "value_clip": None}
+    return PpoSettings(**(base | changes))
 
 
 def packed(rows: NDArray[np.float64] | Sequence[Sequence[float]]) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 from hashlib import sha256
+from math import sqrt
 from typing import Any, ClassVar
 
 from msgspec.structs import replace
@@ -31,8 +32,9 @@ from schemas.events import (
 )
 
 Step = tuple[TraderState, tuple[Output, ...]]
-LEARNED = ("learner", "trained_version", "trained_ms", "runs", "mask", "source", "origin")
+LEARNED = ("learner", "trained_version", "trained_ms", "runs", "residual", "mask", "source", "origin")
 """What a rollback takes back; all else is of now."""
+LIMITS_KEPT = 64  # versions of the risk policy ahead of the bars
 COMMANDED = ("version", "symbol", "now_ms", "retired_ms", "obeyed", "early", "status")
 """What `ObedientLearner` sets itself."""
 
@@ -62,7 +64,9 @@ class PpoTraderAgent(ObedientLearner[TraderState]):
         return TraderState(symbol=scope)
 
     def sticky_key(self, event: Event) -> str | None:
-        """A configuration, a halt or a resume also concerns symbols born later."""
+        """A configuration, limits, a halt or a resume also concern symbols born later."""
+        if isinstance(event, PolicyRecord) and event.policy_id == live.RISK_POLICY:
+            return "limits"
         if isinstance(event, PolicyCommand) and event.command in ("HALT", "RESUME"):
             return f"{event.command}:{event.symbol or '*'}"
         if isinstance(event, PolicyConfig) and event.agent == self.name:
@@ -77,7 +81,7 @@ class PpoTraderAgent(ObedientLearner[TraderState]):
         """Fold a bar, a result, a configuration or a command.
 
         Raises:
-            Refused: LATE, SOURCE_CONFLICT or CONTRADICTORY for a bar, BAD_CONFIG, TOO_EARLY for a command.
+            Refused: LATE or CONTRADICTORY for a bar, BAD_CONFIG, UNUSABLE_POLICY, TOO_EARLY for a command.
         """
         if isinstance(event, Features):
             return self._bar(state, event)
@@ -85,6 +89,8 @@ class PpoTraderAgent(ObedientLearner[TraderState]):
             return self._result(state, event)
         if isinstance(event, PolicyConfig):
             return self._config(state, event), ()
+        if isinstance(event, PolicyRecord):
+            return self._limits(state, event), ()
         if isinstance(event, PolicyCommand):
             if event.command in ("HALT", "RESUME"):
                 return self._halt(state, event), ()
@@ -223,7 +229,7 @@ class PpoTraderAgent(ObedientLearner[TraderState]):
         assert result.learner is not None
         state = replace(
             state, run=None, learner=result.learner, mask=run.mask, runs=state.runs + 1, version=state.version + 1,
-            trained_version=state.version + 1, trained_ms=state.now_ms,
+            trained_version=state.version + 1, trained_ms=state.now_ms, residual=sqrt(result.value_loss or 0.0),
         )
         policy = self.published(state, state.now_ms, state.now_ms, f"update: {result.job_id}")
         state, more = self._opened(state)
@@ -260,7 +266,8 @@ class PpoTraderAgent(ObedientLearner[TraderState]):
         names = (*COLUMNS, *POSITION)
         return Network(
             inputs=names, means=(0.0,) * len(names), deviations=(1.0,) * len(names), clip=LIMIT,
-            activation=settings.activation, weights=weights, weights_sha256=sha256(weights).hexdigest(),
+            activation=settings.activation, residual_deviation=state.residual, weights=weights,
+            weights_sha256=sha256(weights).hexdigest(),
         )
 
     def rolled_back(self, current: TraderState, old: TraderState | Refused, command: PolicyCommand) -> Step:
@@ -309,8 +316,8 @@ class PpoTraderAgent(ObedientLearner[TraderState]):
         if config.mode == "OFF" or not state.bar:
             return replace(state, account=None if config.mode == "OFF" else state.account, order=int(Action.HOLD)), ()
         now = unpacked(state.bar)[0]
-        limits = self._limits(state, bar.ts_ms)
-        rules, _ = live.limited(config, self._limits(state, bar.open_time_ms), bar.open_time_ms)
+        assert state.origin is not None
+        rules = live.bound(config, state.limits, bar.open_time_ms, state.origin).rules
         account, entered, ruined = live.lived(
             state.account, state.order, rules, now, unpacked(before)[0] if before else None, bar.interval_ms)
         recent = tuple(t for t in state.trades_ms if t > bar.ts_ms - HOUR_MS)
@@ -318,9 +325,22 @@ class PpoTraderAgent(ObedientLearner[TraderState]):
                         trades_ms=(*recent, bar.open_time_ms) if entered else recent)
         if not bar.ready:
             return state, ()
-        order, decision = live.decided(state, config, limits, bar, now, ruined)
+        order, decision = live.decided(state, config, bar, now, ruined)
         return replace(state, order=order), (decision,)
 
-    def _limits(self, state: TraderState, ts_ms: int) -> Limits | None:
-        """The risk policy's limits that hold at a time."""
-        return next((x for x in reversed(state.limits) if x.valid_from_ms <= ts_ms), None)
+    def _limits(self, state: TraderState, record: PolicyRecord) -> TraderState:
+        """Keep a newer version of the risk policy, as long as a bar may still go by it.
+
+        Raises:
+            Refused: UNUSABLE_POLICY.
+        """
+        held = state.limits
+        if record.policy_id != live.RISK_POLICY or (held and record.version <= held[-1].version):
+            return state
+        if record.limits is None:
+            raise Refused("UNUSABLE_POLICY", f"{record.policy_id} version {record.version} has no limits")
+        new = Limits(version=record.version, valid_from_ms=record.valid_from_ms, valid_until_ms=record.valid_until_ms,
+                     policy=record.limits)
+        kept = [x for x in held if x.valid_from_ms < new.valid_from_ms]
+        past = [x for x in kept if x.valid_from_ms <= state.open_ms][:-1]
+        return replace(state, limits=(*kept[len(past):], new)[-LIMITS_KEPT:])

@@ -23,9 +23,10 @@ from agents.algorithms.trading_view import PRICES, observation, seen
 from agents.contract import Output
 from agents.ppo_trader.config import HOUR_MS, PpoTraderConfig
 from agents.ppo_trader.state import Limits, TraderState
-from schemas.events import Features, TraderAction, TraderDecision
+from schemas.events import Features, Origin, TraderAction, TraderDecision
 
 TOPIC = "rl_v3.decision"
+RISK_POLICY = "risk_controller/global"
 NAMES: tuple[TraderAction, ...] = ("HOLD", "LONG", "SHORT", "REDUCE", "CLOSE", "EMERGENCY_FLATTEN")
 assert NAMES == ACTIONS
 OPENING = (Action.LONG, Action.SHORT)
@@ -65,15 +66,29 @@ def asked(learner: bytes, settings: PpoSettings, seen_F: NDArray[np.float64], ma
     return Asked(tuple(seen_F.tolist()), tuple(p), tuple(log_p), float(policy.values[0]), entropy, confidence, best)
 
 
-def limited(config: PpoTraderConfig, limits: Limits | None, ts_ms: int) -> tuple[Rules, float]:
-    """Rules and minimum of confidence that hold at a time: the tighter of configuration and risk policy."""
+class Bound(NamedTuple):
+    """What binds at a bar: rules, minimum of confidence, whether nothing may be opened, and by which risk policy."""
+
+    rules: Rules
+    min_confidence: float
+    closed: bool = False
+    policy: str | None = None
+
+
+def bound(config: PpoTraderConfig, held: tuple[Limits, ...], ts_ms: int, origin: Origin) -> Bound:
+    """The tighter of the configuration and the risk policy in force at a time, which may not bind synthetic symbols."""
     rules = config.account_rules()
-    if limits is None:
-        return rules, config.min_confidence
-    return replace(
-        rules, risk_pct=min(rules.risk_pct, limits.risk_pct), max_leverage=min(rules.max_leverage, limits.max_leverage),
-        stop_atr=min(rules.stop_atr, limits.stop_atr),
-    ), max(config.min_confidence, limits.min_confidence)
+    limits = next((x for x in reversed(held) if x.valid_from_ms <= ts_ms), None)
+    if limits is None or (origin == "SYNTHETIC" and not limits.policy.synthetic):
+        return Bound(rules, config.min_confidence)
+    over = limits.valid_until_ms is not None and ts_ms > limits.valid_until_ms
+    now, shut_ms = limits.policy.otherwise if over else limits.policy.now, limits.policy.closed_until_ms
+    tighter = replace(
+        rules, risk_pct=min(rules.risk_pct, now.risk_per_trade), stop_atr=min(rules.stop_atr, now.stop_atr),
+        max_leverage=min(rules.max_leverage, now.max_leverage),
+    )
+    least = max(config.min_confidence, now.min_confidence)
+    return Bound(tighter, least, shut_ms is not None and ts_ms < shut_ms, f"{RISK_POLICY}@{limits.version}")
 
 
 def lived(
@@ -98,13 +113,14 @@ def lived(
     return (opened(rules) if happened.ruined else after), entered, happened.ruined
 
 
-def decided(state: TraderState, config: PpoTraderConfig, limits: Limits | None, bar: Features,
-            row: NDArray[np.float64], ruined: bool) -> tuple[int, Output]:
+def decided(state: TraderState, config: PpoTraderConfig, bar: Features, row: NDArray[np.float64], ruined: bool
+            ) -> tuple[int, Output]:
     """What is done at the close of a bar: the order for the next one, and its record."""
     account = state.account
     assert account is not None
     assert state.origin is not None
-    rules, least = limited(config, limits, bar.ts_ms)
+    limits = bound(config, state.limits, bar.ts_ms, state.origin)
+    rules, least = limits.rules, limits.min_confidence
     columns, known = seen(row[len(PRICES):], state.mask)
     allowed = valid(account.side, account.cooldown)
     reason = _no_policy(state, config, bar.ts_ms, bool(known))
@@ -113,7 +129,7 @@ def decided(state: TraderState, config: PpoTraderConfig, limits: Limits | None, 
         seen_F = observation(columns, np.nan_to_num(row[6]), row[4], account.side, account.quantity,
                              account.entry_price, account.balance, account.equity, config.rules.max_leverage)
         found = asked(state.learner, config.settings(), seen_F, allowed)
-    action, reason = _action(state, config, bar.ts_ms, least, found, reason, ruined)
+    action, reason = _action(state, config, bar.ts_ms, limits, found, reason, ruined)
     binding = config.mode == "PRIMARY" or (
         config.mode == "HYBRID" and found is not None and reason is None and found.confidence >= least)
     return action, Output(TOPIC, TraderDecision(
@@ -129,7 +145,7 @@ def decided(state: TraderState, config: PpoTraderConfig, limits: Limits | None, 
         observation=() if found is None else found.observation, close=bar.close, side=account.side,
         quantity=account.quantity, equity=account.equity, risk_pct=rules.risk_pct, max_leverage=rules.max_leverage,
         stop_distance=float(np.nan_to_num(rules.stop_atr * row[5] * row[4])),
-        limits_policy=None if limits is None else limits.policy, source=bar.source, origin=bar.origin,
+        limits_policy=limits.policy, source=bar.source, origin=bar.origin,
     ))
 
 
@@ -144,7 +160,7 @@ def _no_policy(state: TraderState, config: PpoTraderConfig, ts_ms: int, known: b
     return None if known else "missing_feature"
 
 
-def _action(state: TraderState, config: PpoTraderConfig, ts_ms: int, least: float, found: Asked | None,
+def _action(state: TraderState, config: PpoTraderConfig, ts_ms: int, limits: Bound, found: Asked | None,
             reason: str | None, ruined: bool) -> tuple[int, str | None]:
     """The action, and why it is not what the policy recommends; None where it is.
 
@@ -161,7 +177,7 @@ def _action(state: TraderState, config: PpoTraderConfig, ts_ms: int, least: floa
     action = found.recommended
     if action in OPENING:
         recent = sum(t > ts_ms - HOUR_MS for t in state.trades_ms)
-        why = "low_confidence" if found.confidence < least else \
+        why = "low_confidence" if found.confidence < limits.min_confidence else "risk_closed" if limits.closed else \
             "rate_limit" if recent >= config.max_trades_per_hour else None
         if why is not None:
             return int(Action.HOLD), why

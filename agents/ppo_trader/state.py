@@ -5,7 +5,7 @@ from __future__ import annotations
 from agents.algorithms.trading import Account, Action
 from agents.contract import State
 from agents.obeying import Early
-from schemas.events import Origin, PolicyStatus
+from schemas.events import Origin, PolicyStatus, RiskPolicy
 
 
 class Slot(State, frozen=True, kw_only=True):
@@ -39,15 +39,12 @@ class Run(State, frozen=True, kw_only=True):
 
 
 class Limits(State, frozen=True, kw_only=True):
-    """Limits of the risk policy at or after a time. `policy`: <policy id>@<version>."""
+    """A version of the risk policy: `policy.now` binds until `valid_until_ms`, `policy.otherwise` behind it."""
 
-    policy: str
     version: int
     valid_from_ms: int
-    risk_pct: float
-    min_confidence: float
-    max_leverage: float
-    stop_atr: float
+    valid_until_ms: int | None
+    policy: RiskPolicy
 
 
 class TraderState(State, frozen=True, kw_only=True):
@@ -70,6 +67,7 @@ class TraderState(State, frozen=True, kw_only=True):
         version: newest policy version; `trained_version`: the newest that a run made.
         trained_ms: event time of it; -1 before.
         runs: that succeeded.
+        residual: root mean squared error of its critic, percent; 1 before the first.
         mask: columns that the newest policy drops.
         status, retired_ms, obeyed, early: see `agents.obeying`.
         values: configuration as changed, JSON; `values_ms`: event time from which it holds.
@@ -102,6 +100,7 @@ class TraderState(State, frozen=True, kw_only=True):
     trained_version: int = 0
     trained_ms: int = -1
     runs: int = 0
+    residual: float = 1.0
     mask: tuple[str, ...] = ()
     status: PolicyStatus = "ACTIVE"
     retired_ms: int = -1

@@ -18,6 +18,7 @@ from agents.ppo_trader.schedule import MAX_SINGLE, ended, recut
 from schemas.codec import Codec
 from schemas.events import PolicyRecord, TraderDecision, TrainingCompleted, TrainingStarted
 from tests.agents.check import check_agent
+from tests.agents.test_ppo_trader_live import limits
 from tests.agents.traders import (
     DAY_MS,
     QUARTER_MS,
@@ -307,6 +308,7 @@ def test_the_suite() -> None:
         events.append(t.events)
     at = START_MS + 40 * QUARTER_MS + 1
     more = [config_event('{"lr": 0.001}', at), command("HALT", at + 1, symbol="U"), command("RESUME", at + QUARTER_MS)]
+    more.append(replace(limits(1, at - QUARTER_MS), source="synthetic:1"))
     check_agent(lambda: PpoTraderAgent(config), in_order(more, *events), monotone=False)
 
 

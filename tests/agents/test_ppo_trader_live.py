@@ -13,10 +13,11 @@ from agents.algorithms.trading import ACTIONS, Action
 from agents.algorithms.trading_fit import packed, unpacked
 from agents.algorithms.trading_gym import TradingEnv
 from agents.algorithms.trading_view import FEATURES, INPUTS, Tape, row
+from agents.contract import Refused
 from agents.ppo_trader import PpoTraderAgent, PpoTraderConfig
-from agents.ppo_trader.live import asked
+from agents.ppo_trader.live import RISK_POLICY, asked
 from schemas.codec import Codec
-from schemas.events import Features, TraderDecision
+from schemas.events import Features, PolicyRecord, RiskLimits, RiskPolicy, TraderDecision
 from tests.agents.traders import DAY_MS, QUARTER_MS, SMALL, Traded, bars, command, config_event, in_order, trade
 
 BOLD = replace(SMALL, mode="PRIMARY", min_confidence=0.0, max_trades_per_hour=1000, training_interval_minutes=120)
@@ -199,3 +200,50 @@ def test_a_ruined_account_begins_anew_and_says_so() -> None:
     ruined = [i for i, d in enumerate(found) if d.forced_reason == "ruined"]
     assert ruined
     assert all((found[i].equity, found[i].side, found[i].action) == (10_000.0, 0, "HOLD") for i in ruined)
+
+
+# ---------------------------------------------------------------------- limits of the risk policy
+def limits(version: int, ts_ms: int, *, synthetic: bool = True, closed_until_ms: int | None = None,
+           **tighter: float) -> PolicyRecord:
+    now = RiskLimits(**({"mode": "CONSERVATIVE", "risk_per_trade": 0.005, "min_confidence": 0.0, "max_positions": 3,
+                         "max_leverage": 2.0, "stop_atr": 1.5, "daily_loss_limit": 0.02} | tighter))  # type: ignore[arg-type]
+    return PolicyRecord(
+        policy_id=RISK_POLICY, version=version, agent="risk_controller", scope="global", ts_ms=ts_ms,
+        valid_from_ms=ts_ms, valid_until_ms=ts_ms + DAY_MS, fallback="CONSERVATIVE", status="ACTIVE", reason="test",
+        outcomes=0, mask=(), actions=("CONSERVATIVE",), source="test", origin="CLAIMED",
+        limits=RiskPolicy(now=now, otherwise=replace(now, max_leverage=0.5), synthetic=synthetic, full_books=(),
+                          closed_until_ms=closed_until_ms))
+
+
+def test_the_limits_in_force_bind_and_are_named() -> None:
+    some = bars(n=150)
+    t = trade(BOLD, in_order([limits(1, some[10].ts_ms), limits(2, some[40].ts_ms, max_leverage=1.0)], some))
+    for i, d in enumerate(decisions(t)):
+        version, leverage = (None, 3.0) if i < 10 else (1, 2.0) if i < 40 else (2, 1.0)
+        if version == 2 and d.ts_ms > some[40].ts_ms + DAY_MS:
+            leverage = 0.5  # past the end of the policy the other limits hold
+        assert d.limits_policy == (None if version is None else f"{RISK_POLICY}@{version}")
+        assert (d.max_leverage, d.risk_pct) == (leverage, 0.01 if version is None else 0.005)
+        assert i < 42 or d.quantity * d.close <= 1.1 * d.equity
+    assert decisions(t)[-1].max_leverage == 0.5
+
+
+def test_limits_of_confidence_and_a_closed_day_forbid_opening() -> None:
+    some = bars(n=150)
+    sure = trade(BOLD, in_order([limits(1, some[0].ts_ms, min_confidence=0.95)], some))
+    shut = trade(BOLD, in_order([limits(1, some[0].ts_ms, closed_until_ms=some[-1].ts_ms)], some))
+    for t, reason in ((sure, "low_confidence"), (shut, "risk_closed")):
+        assert {d.action for d in decisions(t)[:-1]} == {"HOLD"}
+        assert reason in {d.forced_reason for d in decisions(t)}
+
+
+def test_limits_that_do_not_bind_synthetic_symbols_leave_them_alone() -> None:
+    t = trade(BOLD, in_order([limits(1, bars(n=40)[0].ts_ms, synthetic=False)], bars(n=40)))
+    assert {(d.limits_policy, d.max_leverage) for d in decisions(t)} == {(None, 3.0)}
+
+
+def test_a_risk_policy_without_limits_is_refused_and_an_older_one_ignored() -> None:
+    t = trade(BOLD, [limits(2, bars(n=40)[0].ts_ms), *bars(n=40)])
+    assert t.agent.step(t.state, limits(1, t.state.now_ms))[0] is t.state
+    with pytest.raises(Refused, match="UNUSABLE_POLICY"):
+        t.agent.step(t.state, replace(limits(3, t.state.now_ms), limits=None))
