@@ -29,6 +29,7 @@ from typing import Any
 import numpy as np
 from msgspec.structs import replace
 from numpy.typing import NDArray
+from scipy.stats import t as student  # type: ignore[import-untyped]  # it ships no types
 
 from agents.algorithms import market
 from agents.algorithms.draws import uniforms
@@ -54,6 +55,7 @@ TREND = market.Params(
 UP = np.array([law.steady > 0 for law in TREND.laws])
 ANEW = (5, 10, 15, 20, 30, 50, 100, 10_000)
 """Bars after which the oracle opens anew; the last: never."""
+RANDOMS = 50
 EULER = 0.5772156649
 
 
@@ -175,9 +177,10 @@ def noise(seed: int, updates: int) -> dict[str, float]:
 
 
 def interval(values: list[float]) -> tuple[float, float, float]:
-    """Mean and its 95 % interval, normal."""
+    """Mean and its 95 % interval, Student's t."""
     x = np.array(values)
-    half = 1.96 * float(x.std(ddof=1)) / sqrt(len(x)) if len(x) > 1 else float("nan")
+    wide = float(student.ppf(0.975, len(x) - 1)) if len(x) > 1 else float("nan")
+    half = wide * float(x.std(ddof=1)) / sqrt(len(x)) if len(x) > 1 else float("nan")
     return float(x.mean()), float(x.mean()) - half, float(x.mean()) + half
 
 
@@ -186,7 +189,7 @@ def real(path: Path) -> tuple[Tape, int]:
     """A tape of a file of candles."""
     import polars
 
-    frame = polars.read_ipc(path, memory_map=False)
+    frame = polars.read_ipc(path)
     interval_ms = int(np.median(np.diff(frame["open_time"].to_numpy()[:1000])))
     rows = zip(*(frame[c].to_list() for c in ("open_time", "open", "high", "low", "close", "volume")), strict=True)
     return tape_of(rows, interval_ms)[0], interval_ms
@@ -228,11 +231,11 @@ def walked(path: Path, seed: int, updates: int, folds: int, trials: int) -> dict
         rate = min(1.0, max(opened, 1.0) / max(held, 1.0)) if held else 0.0
         idle = max((end - begin) - held, 1.0)
         chance = min(1.0, max(opened, 1.0) / idle) if held else 0.0
-        randoms.append([played(tape, rules, drawn(s, chance, rate), [begin], end - begin) for s in range(20)])
+        randoms.append(played(tape, rules, drawn(begin, chance, rate), [begin] * RANDOMS, end - begin))
     growth = np.concatenate([p["growth_TN"][:, 0] for p in parts])
     sharpe, probability = deflated(growth, trials)
     a_year = 365 * 24 * HOUR_MS / interval_ms
-    chance_growth = [sum(r[i]["growth"] for r in randoms) / 100 for i in range(20)]
+    chance_growth = sum(r["growth_TN"].sum(axis=0) for r in randoms)
     closes = tape.rows[:, 4]
     return {
         "file": path.stem, "n_bars": len(growth), "growth": float(growth.sum()),
@@ -241,7 +244,7 @@ def walked(path: Path, seed: int, updates: int, folds: int, trials: int) -> dict
         "exposed": float(np.mean([p["exposed"] for p in parts])), "turnover": sum(p["turnover"] for p in parts),
         "buy_and_hold": log(closes[edges[-1]] / closes[first]) - 2 * 6.5e-4, "flat": 0.0,
         "random": float(np.mean(chance_growth)), "random_sd": float(np.std(chance_growth, ddof=1)),
-        "random_exposed": float(np.mean([x["exposed"] for r in randoms for x in r])),
+        "random_exposed": float(np.mean([r["exposed"] for r in randoms])),
         "sharpe_a_year": sharpe * sqrt(a_year), "deflated_sharpe_probability": probability, "trials": trials,
     }
 
@@ -254,6 +257,7 @@ def main() -> int:
     parser.add_argument("--klines", type=Path, help="folder of candles in Feather files")
     parser.add_argument("--klines-updates", type=int, default=40, help="updates of 2048 steps before the first part")
     parser.add_argument("--folds", type=int, default=6, help="parts of the second half")
+    parser.add_argument("--file", help="one of them, such as BTCUSDT-15m; all count as trials nevertheless")
     parser.add_argument("--only", choices=("planted", "noise", "klines"))
     args = parser.parse_args()
     begun = process_time()
@@ -270,7 +274,7 @@ def main() -> int:
                           "growth": interval([r["growth"] for r in rows]), "turnover_of_random": turned}), flush=True)
     if args.klines is not None and args.only in (None, "klines"):
         files = sorted(args.klines.glob("*.feather"))
-        for path in files:
+        for path in [f for f in files if args.file in (None, f.stem)]:
             print(json.dumps(walked(path, 1, args.klines_updates, args.folds, len(files))), flush=True)
     print(f"{process_time() - begun:.0f} s of processor", file=sys.stderr)
     return 0
