@@ -109,6 +109,9 @@ class ExperienceAgent(Agent[ExperienceState]):
         if decision.ts_ms <= state.forgotten_ms:
             raise Refused("LATE", f"decision {name} is not after {state.forgotten_ms}, up to which ended decisions may "
                                   f"have been forgotten")
+        if len(state.open) >= self.config.open_size:
+            raise Refused("TOO_MANY_OPEN", f"{len(state.open)} decisions of {decision.symbol} wait for their end; does "
+                                           f"an executor of the book {decision.book_id} run?")
         held = Open(decision=decision, deadline_ms=decision.ts_ms + self._grace_bars * decision.interval_ms)
         state = replace(state, open=(*state.open, held), interval_ms=decision.interval_ms)
         return self._meet(state, held)

@@ -25,6 +25,7 @@ class ExperienceConfig(Config, frozen=True, kw_only=True, forbid_unknown_fields=
         memory_ms: how long ended decisions and trades are remembered, event time.
         memory_size: how many are remembered at most.
         waiting_size: trades, and outcomes, that wait for their decisions at most.
+        open_size: decisions that wait for their end at most, of all books of a symbol.
     """
 
     horizon_bars: int = 4
@@ -33,10 +34,11 @@ class ExperienceConfig(Config, frozen=True, kw_only=True, forbid_unknown_fields=
     memory_ms: int = 7 * DAY_MS
     memory_size: int = 512
     waiting_size: int = 4096
+    open_size: int = 8192
 
     def __post_init__(self) -> None:
         numbers = (self.horizon_bars, self.grace_bars, self.default_interval_ms, self.memory_ms, self.memory_size,
-                   self.waiting_size)
+                   self.waiting_size, self.open_size)
         if min(numbers) < 1:
             raise ValueError("every number of the configuration must be at least 1")
 

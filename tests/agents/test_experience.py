@@ -330,6 +330,14 @@ def test_what_its_trade_told_before_it_was_forgotten_is_no_orphan() -> None:
     assert out[-1].reason == "UNKNOWN_DECISION"
 
 
+def test_decisions_without_an_executor_are_refused_in_the_end_not_held_for_ever() -> None:
+    config = ExperienceConfig(open_size=3)
+    state, _ = run([decision(n) for n in (0, 4, 8)], config)
+    with pytest.raises(Refused, match=r"TOO_MANY_OPEN: 3 decisions of S .*book q"):
+        ExperienceAgent(config).step(state, decision(12))
+    assert ExperienceAgent(config).step(state, decision(8)) == (state, ()), "a repeat is no further one"
+
+
 # ---------------------------------------------------------------------- orders and counts
 def story(seed: int, decisions: int) -> tuple[list[Event], list[Event], list[Event]]:
     """Decisions, trades and outcomes of an executor, each in the order of its topic."""
