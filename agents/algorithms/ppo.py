@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -284,14 +285,16 @@ def _mean(x_B: Array) -> float:
 def gradient_of(settings: PpoSettings) -> Gradient:
     """The way to the gradient that the settings name.
 
+    The module with autograd is loaded by its name, so that agents, which all go by the closed form, neither need
+    PyTorch nor have its version in the hash of their code.
+
     Raises:
         ModuleNotFoundError: autograd is asked for and PyTorch is not installed.
     """
     if settings.gradients == "closed":
         return closed_gradient
-    from agents.algorithms.ppo_autograd import autograd_gradient
-
-    return autograd_gradient
+    found: Gradient = import_module("agents.algorithms.ppo_autograd").autograd_gradient
+    return found
 
 
 def update(

@@ -102,3 +102,9 @@ def test_the_platform_says_how_floating_point_comes_out_and_says_the_same_in_ano
     done = subprocess.run([sys.executable, "-c", "from streams.identity import floats_print; print(floats_print())"],
                           cwd=Path(__file__).parents[2], env=env, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == floats_print()
+
+
+@pytest.mark.parametrize("name", ROSTER)
+def test_no_agent_hangs_on_what_the_demo_does_not_install(name: str) -> None:
+    """PyTorch among it: an agent whose code hash names it would not start on a machine without it."""
+    assert closure(ROSTER[name].__module__)[1] & {"torch", "xgboost", "lightgbm", "gymnasium"} == set()
