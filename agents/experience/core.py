@@ -2,8 +2,8 @@
 
 Topics are read side by side, one perhaps far ahead of another, and the executor may be far behind the market. So what
 waits for a record times out by the topic on which that record would have come, and by nothing else: a decision by the
-outcomes of its book, one whose trade is promised by the trades of its book, a trade or outcome without its decision by
-the symbol's decisions. What is due at a moment fires before the event of that moment is taken.
+outcomes of later decisions of its book, one whose trade is promised by the trades of such decisions, a trade or outcome
+without its decision by the symbol's decisions. What is due at a moment fires before the event of that moment is taken.
 """
 
 from __future__ import annotations
@@ -71,10 +71,12 @@ class ExperienceAgent(Agent[ExperienceState]):
             state, out = _expire(state, event.ts_ms, lambda item: not isinstance(item, Open))
             return self._settled(state, out, self._decision(state, event), state.now_ms)
         if isinstance(event, DecisionOutcome):
-            state, out = _expire(state, event.ts_ms, lambda item: _awaits_outcome(state, item, event))
+            passed_ms = _decided_ms(state, event.decision_id)
+            state, out = _expire(state, passed_ms, lambda item: _awaits_outcome(state, item, event))
             return self._settled(state, out, self._outcome(state, event), event.ts_ms)
         if isinstance(event, TradeClosed):
-            state, out = _expire(state, event.ts_ms, lambda item: _awaits_trade(state, item, event))
+            passed_ms = _decided_ms(state, event.decision_id)
+            state, out = _expire(state, passed_ms, lambda item: _awaits_trade(state, item, event))
             now_ms = event.ts_ms if _tells_all(event) else state.now_ms
             return self._settled(state, out, self._trade(state, event), now_ms)
         if isinstance(event, Tick):  # old inboxes hold them
@@ -212,6 +214,19 @@ class ExperienceAgent(Agent[ExperienceState]):
 def _promised(state: ExperienceState, held: Open) -> bool:
     """Whether an outcome has said that a trade will come."""
     return any(w.outcome.decision_id == held.decision.decision_id for w in state.outcomes)
+
+
+def _decided_ms(state: ExperienceState, decision_id: str | None) -> int:
+    """When a known decision was taken; -1 for one that is not known.
+
+    An executor works decisions off in their order, so it is this that tells how far it has come. What happened to them
+    may all have the same event time, as when it finds a thousand decisions that come too late.
+    """
+    if decision_id is None:
+        return -1
+    held = _find_open(state, decision_id)
+    ended = None if held is not None else find_ended(state, decision_id)
+    return held.decision.ts_ms if held is not None else -1 if ended is None else ended.decided_ms
 
 
 def _tells_all(trade: TradeClosed) -> bool:

@@ -20,6 +20,9 @@ FOLLOWED = (
 NEWEST_IS_ENOUGH = FOLLOWED[:3]
 LEARNING_BOOKS = frozenset({"q_learning"})  # books whose learner writes an update for every lesson
 KEPT_BARS = 4096
+UNDECIDED_BARS = 16
+"""Bars beyond the first ready features that may be sent before anything was decided. Whoever decides must have come along
+by then: with the lead on top, paper execution would hold back more candles than it does (96), and call decisions late."""
 
 
 class InFlight:
@@ -37,6 +40,7 @@ class InFlight:
         self._sent: list[int] = []  # ts_ms of the bars sent, ascending
         self._done_ms = -1
         self._marked = False
+        self._ready_ms: int | None = None
         self._due: dict[tuple[str, str], int] = {}  # (what must be seen, decision id) to event time
         self._early: set[tuple[str, str]] = set()
 
@@ -54,7 +58,11 @@ class InFlight:
         elif isinstance(event, Features):
             # Before the first decision paper execution waits, and marks nothing.
             if not self._marked and event.interval_ms == self.interval_ms:
-                self._done_ms = max(self._done_ms, event.ts_ms)
+                if event.ready and self._ready_ms is None:
+                    self._ready_ms = event.ts_ms
+                last_ms = (event.ts_ms if self._ready_ms is None
+                           else min(event.ts_ms, self._ready_ms + UNDECIDED_BARS * self.interval_ms))
+                self._done_ms = max(self._done_ms, last_ms)
         elif isinstance(event, Decision):
             self._expect(("experience", event.decision_id), event.next_ts_ms)
         elif isinstance(event, Experience):

@@ -143,7 +143,7 @@ def _for_trade(named: Named, taken: list[Hit]) -> tuple[str, list[Hit]]:
         return ("for the agent experience to take it; its decision has ended without it, so it will be LATE",
                 [taken[0], named.experiences[0]])
     if not named.decisions:
-        until = _until("the symbol's decisions", trade.ts_ms, _DEFAULT.default_interval_ms)
+        until = _until("a decision of the symbol", trade.ts_ms, _DEFAULT.default_interval_ms)
         return f"for its decision {trade.decision_id}, {until}; then it is unattributed", taken[:1]
     return _for_joiner([taken[0], named.decisions[0]])
 
@@ -161,11 +161,11 @@ def _for_decision(named: Named, taken: list[Hit]) -> tuple[str, list[Hit]]:
         o = hit.event
         assert isinstance(o, DecisionOutcome)
         if o.status == "TRADED" and not trades:
-            until = _until("the trades of its book", decision.ts_ms, decision.interval_ms)
+            until = _until("the trade of a decision of its book", decision.ts_ms, decision.interval_ms)
             return f"for its trade {o.trade_id}, which its outcome promises, {until}", [taken[0], hit]
     if trades or named.outcomes:
         return _for_joiner([taken[0], *trades[:1], *named.outcomes[:1]])
-    until = _until("the outcomes of its book", decision.ts_ms, decision.interval_ms)
+    until = _until("the outcome of a decision of its book", decision.ts_ms, decision.interval_ms)
     return f"for its trade or outcome, {until}; then it ends NOT_EXECUTED (no_outcome)", taken[:1]
 
 
@@ -176,4 +176,4 @@ def _for_joiner(hits: list[Hit]) -> tuple[str, list[Hit]]:
 def _until(what: str, ts_ms: int, interval_ms: int) -> str:
     """Deadline by the agent's default configuration."""
     bars = _DEFAULT.horizon_bars + _DEFAULT.grace_bars
-    return f"until {what} have come to event time {iso(ts_ms + bars * interval_ms)} ({bars} bars)"
+    return f"until {what} is there that was taken after {iso(ts_ms + bars * interval_ms)} ({bars} bars)"

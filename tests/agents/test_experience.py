@@ -116,34 +116,48 @@ def test_origin_follows_from_both() -> None:
 
 
 # ---------------------------------------------------------------------- time-outs
+def ended(n: int, kind: str = "outcome", **changes: Any) -> list[Event]:
+    """A decision of hour n and its end."""
+    end = outcome(n, **changes) if kind == "outcome" else trade(n, **changes)
+    return [decision(n, changes.get("book_id", "q"), decision_id=end.decision_id), end]
+
+
 def test_a_decision_ends_when_the_outcomes_of_its_book_have_passed_it() -> None:
-    at = START + GRACE * HOUR
-    _, out = run([decision(0), outcome(96, ts_ms=at)])
-    assert out == []
-    state, (e,) = run([decision(0), outcome(96, ts_ms=at + 1)])
-    assert (e.status, e.reason, e.learnable, e.ts_ms) == ("NOT_EXECUTED", "no_outcome", False, at)
+    _, out = run([decision(0), *ended(GRACE)])
+    assert [e.decided_ms for e in out] == [START + GRACE * HOUR]
+    state, (e, _) = run([decision(0), *ended(GRACE + 1)])
+    assert (e.decided_ms, e.status, e.reason, e.learnable, e.ts_ms) == (
+        START, "NOT_EXECUTED", "no_outcome", False, START + GRACE * HOUR)
     assert not state.open
 
 
 def test_a_promised_trade_is_missing_when_the_trades_of_its_book_have_passed_it() -> None:
-    _, out = run([decision(0), traded(0), outcome(300)])
-    assert out == [], "outcomes say nothing of trades"
-    _, (e,) = run([decision(0), traded(0), trade(300)])
+    _, (e,) = run([decision(0), traded(0), *ended(300)])
+    assert e.decided_ms > START, "outcomes say nothing of trades"
+    _, (e, _) = run([decision(0), traded(0), *ended(300, "trade")])
     assert (e.decided_ms, e.status, e.reason) == (START, "NOT_EXECUTED", "trade_missing")
 
 
 def test_topics_that_are_read_ahead_make_nothing_late() -> None:
     """The defect of the clock: after a stop it was read before the trades, and they came late."""
     far = GRACE + 10
-    for ahead in (tick(1e6), decision(far), outcome(far, book_id="other"), trade(far, book_id="other"), trade(far)):
-        state, out = run([decision(0), ahead, trade(0)])
-        assert [(e.decided_ms, e.status) for e in out] == [(START, "TRADED")], ahead
-        assert not state.open or isinstance(ahead, Decision)
+    name = f"S/other/{START + far * HOUR}"
+    for ahead in ([tick(1e6)], [decision(far)], [trade(far)], ended(far, "trade"), [outcome(far, decision_id="no")],
+                  ended(far, book_id="other", decision_id=name)):
+        _, out = run([decision(0), *ahead, trade(0)])
+        assert [e.status for e in out if e.decided_ms == START] == ["TRADED"], ahead
+
+
+def test_a_hundred_decisions_that_are_ended_at_one_event_time_are_not_late() -> None:
+    """An executor that finds them all too late says so in their order, all at the time that it has come to."""
+    numbers = range(0, 2000, 4)
+    late = [outcome(n, "NOT_EXECUTED", reason="late", ts_ms=START + 2000 * HOUR) for n in numbers]
+    _, out = run([*(decision(n) for n in numbers), *late])
+    assert [e.reason for e in out] == ["late"] * len(numbers)
 
 
 def test_an_engine_that_tells_only_its_trades_ends_decisions_by_them() -> None:
-    theirs = {"execution": "exchange:x"}
-    _, (e,) = run([decision(0), trade(300, **theirs)])
+    _, (e, _) = run([decision(0), *ended(300, "trade", execution="exchange:x")])
     assert (e.decided_ms, e.reason) == (START, "no_outcome")
 
 
@@ -156,8 +170,8 @@ def test_what_comes_itself_is_not_late_however_late_it_is() -> None:
 
 
 def test_time_outs_come_in_the_order_of_their_deadlines() -> None:
-    _, out = run([decision(4), decision(0), traded(0), decision(2), trade(1000, execution="exchange:x")])
-    assert [(e.decided_ms, e.reason) for e in out] == [
+    _, out = run([decision(4), decision(0), traded(0), decision(2), *ended(1000, "trade", execution="exchange:x")])
+    assert [(e.decided_ms, e.reason) for e in out[:3]] == [
         (START, "trade_missing"), (START + 2 * HOUR, "no_outcome"), (START + 4 * HOUR, "no_outcome")]
     _, out = run([trade(1, decision_id="gone"), outcome(-3, decision_id="no"), decision(1000)])
     assert [(o.reason, o.ts_ms) for o in out] == [
@@ -166,7 +180,7 @@ def test_time_outs_come_in_the_order_of_their_deadlines() -> None:
 
 def test_what_comes_after_the_time_out_is_late() -> None:
     for late, name in ((trade(0), trade(0).trade_id), (outcome(0), decision(0).decision_id)):
-        _, (_, o) = run([decision(0), outcome(300), late])
+        _, (*_, o) = run([decision(0), *ended(300), late])
         assert (o.orphan_id, o.reason, o.decision_id) == (name, "LATE", decision(0).decision_id)
 
 
@@ -214,8 +228,8 @@ def test_a_trade_after_another_end_is_late() -> None:
 
 
 def test_a_waiting_trade_of_another_book_is_let_go_when_its_decision_comes() -> None:
-    _, out = run([trade(0, book_id="r"), outcome(4, book_id="r"), decision(0), decision(4), outcome(1000)])
-    assert [(type(e), e.reason) for e in out] == [
+    _, out = run([trade(0, book_id="r"), outcome(4, book_id="r"), decision(0), decision(4), *ended(1000)])
+    assert [(type(e), e.reason) for e in out[:4]] == [
         (Orphan, "UNKNOWN_DECISION"), (Orphan, "UNKNOWN_DECISION"), (Experience, "no_outcome"),
         (Experience, "no_outcome")]
 
@@ -390,7 +404,7 @@ def test_whatever_is_lost_or_repeated_every_decision_ends_once(seed: int, n: int
         i = rng.randrange(len(order))
         order.insert(rng.randrange(i, len(order)) + 1, order[i])
     last = 4 * n + 2 * GRACE
-    state, out = run([*order, decision(last), outcome(last), trade(last + 1, decision_id=None), trade(last + 2)])
+    state, out = run([*order, decision(last), decision(last + 1), outcome(last), trade(last + 1)])
     ends = [e for e in out if isinstance(e, Experience) and e.decided_ms < START + last * HOUR]
     assert sorted(e.decision_id for e in ends) == sorted(d.decision_id for d in topics[0])  # type: ignore[attr-defined]
     credited = [e.trade_id for e in ends if e.trade_id is not None]

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import random
 
+import msgspec
+
 from schemas.events import STRATEGY_SYMBOLS, Decision, EquityMarked, Event, Experience, Features, PolicyRecord, QUpdated
-from streams.ingest.inflight import KEPT_BARS, InFlight
+from streams.ingest.inflight import KEPT_BARS, UNDECIDED_BARS, InFlight
 
 H = 3_600_000
 
@@ -62,6 +64,18 @@ def test_features_count_until_the_first_mark() -> None:
     assert f.behind() == 20
     f.saw(mark(30))
     assert f.behind() == 0
+
+
+def test_who_decides_must_have_come_along_soon_after_the_first_ready_features() -> None:
+    """Else the candles run away while the decider starts, and what it decides then is too late to be executed."""
+    f = flight(400)
+    f.saw(features(50))
+    assert f.behind() == 350
+    f.saw(msgspec.structs.replace(features(60), ready=True))
+    f.saw(msgspec.structs.replace(features(400), ready=True))
+    assert f.behind() == 400 - 60 - UNDECIDED_BARS
+    f.saw(mark(300))
+    assert f.behind() == 100
 
 
 def test_a_decision_counts_from_its_end_and_a_lesson_until_it_is_learned() -> None:

@@ -270,7 +270,7 @@ def test_what_a_trade_waits_for(log: Log) -> None:
     log.put(trade(50), TRADES)
     story = log.trace(f"{name_of(50)}/t")
     assert words(story) == ["waiting"]
-    assert (f"for its decision {name_of(50)}, until the symbol's decisions have come to event time "
+    assert (f"for its decision {name_of(50)}, until a decision of the symbol is there that was taken after "
             f"2022-01-11T18:00:00Z (204 bars)") in story.verdicts[0].text
     log.put(decision(50), DECISIONS)
     assert "for the agent experience" in log.trace(f"{name_of(50)}/t").verdicts[0].text
@@ -283,8 +283,8 @@ def test_what_a_trade_waits_for(log: Log) -> None:
 
 def test_what_a_decision_waits_for(log: Log) -> None:
     log.put(decision(54), DECISIONS)
-    assert ("for its trade or outcome, until the outcomes of its book have come to event time 2022-01-11T18:00:00Z"
-            ) in log.trace(name_of(54)).verdicts[0].text
+    assert ("for its trade or outcome, until the outcome of a decision of its book is there that was taken after "
+            "2022-01-11T18:00:00Z") in log.trace(name_of(54)).verdicts[0].text
     log.put(outcome(54), "decision.outcome")
     story = log.trace(name_of(54))
     assert words(story) == ["waiting"]
