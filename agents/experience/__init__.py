@@ -9,8 +9,8 @@ reward is the trade's net result in units of risk: sizing scales result and risk
 What does not come: a decision ends NOT_EXECUTED (no_outcome) when the outcome of a decision of its book that was taken
 204 bars later has come before its own, and NOT_EXECUTED (trade_missing) where an outcome promised a trade and the trade
 of such a later decision has come. An executor that stands still, or is far behind, makes nothing late: its decisions
-wait, and 'quantum status' shows who does not move. An engine that is not paper execution may tell its trades alone; they
-stand for its outcomes too.
+wait, and 'quantum status' shows who does not move. An engine that is not paper execution may tell its trades alone;
+they stand for its outcomes too.
 
 Late and repeated events: an identical repeat changes nothing. A trade or outcome of a decision that has ended is an
 orphan (LATE); one whose decision has not come when the symbol's decisions are 204 bars further is an orphan

@@ -21,8 +21,9 @@ NEWEST_IS_ENOUGH = FOLLOWED[:3]
 LEARNING_BOOKS = frozenset({"q_learning"})  # books whose learner writes an update for every lesson
 KEPT_BARS = 4096
 UNDECIDED_BARS = 16
-"""Bars beyond the first ready features that may be sent before anything was decided. Whoever decides must have come along
-by then: with the lead on top, paper execution would hold back more candles than it does (96), and call decisions late."""
+"""Bars beyond the first ready features that may be sent before anything was decided. Whoever decides must have come
+along by then: with the lead on top, paper execution would hold back more candles than it does (96), and call decisions
+late."""
 
 
 class InFlight:
