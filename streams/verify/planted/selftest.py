@@ -18,6 +18,8 @@ from streams.verify.planted.stage import Stage, at, red, stage
 SCHEMA = "quantum.selftest/1"
 BARS = 450
 SAMPLE = 16
+APART = frozenset({"meta_strategy", "risk_controller"})
+"""Agents that the others do without: they only run where a cheat concerns them, which halves the time."""
 _REAL: dict[str, Any] = {"source": "made", "origin": "CLAIMED"}
 """A label under which the limits bind: they bind no SYNTHETIC symbol."""
 
@@ -85,17 +87,18 @@ class SelfTest:
 
 def _in(cheat: type[Agent[Any]], what: str, agent: str, kind: Kind, own: bool = True, **market: Any) -> Plant:
     """A cheat that runs in place of an agent."""
-    return Plant(cheat.__name__, what, lambda: stage({cheat.name: cheat()}, **{"bars": BARS} | market), agent, kind,
+    return Plant(cheat.__name__, what,
+                 lambda: stage({cheat.name: cheat()}, without=APART - {agent}, **{"bars": BARS} | market), agent, kind,
                  own)
 
 
 def _log(name: str, what: str, agent: str, kind: Kind, change: Callable[[Stage], Stage], **market: Any) -> Plant:
     """A log that was changed afterwards."""
-    return Plant(name, what, lambda: change(stage(**{"bars": BARS} | market)), agent, kind)
+    return Plant(name, what, lambda: change(stage(without=APART, **{"bars": BARS} | market)), agent, kind)
 
 
 def _on_a_walk() -> Stage:
-    run = stage(bars=1)
+    run = stage(bars=1, without=APART)
     run.driver.run(records.walk(1100, 42))
     run.tape.flush(run.driver)
     return run
@@ -108,7 +111,8 @@ _LEARNS: tuple[tuple[type[Agent[Any]], str], ...] = (
 )
 PLANTS: tuple[Plant, ...] = (
     *(Plant(f"{c.__name__}-against-honest-code", f"{what}; under the hash of the honest code",
-            lambda c=c: stage({c.name: c()}, bars=BARS), "q_learning", "LEARNS") for c, what in _LEARNS),  # type: ignore[misc]
+            lambda c=c: stage({c.name: c()}, without=APART, bars=BARS),  # type: ignore[misc]
+            "q_learning", "LEARNS") for c, what in _LEARNS),
     *(_in(c, what, "q_learning", "LEARNS") for c, what in _LEARNS),
     _in(learners.HashedDraws, "honest estimates, probabilities made of a hash", "q_learning", "LEARNS"),
     _in(learners.OutcomesUnseen, "rewards of its own making", "q_learning", "LEARNS"),
@@ -133,7 +137,8 @@ PLANTS: tuple[Plant, ...] = (
     _in(actors.IgnoresPolicies, "nobody applies a policy", "q_learning", "APPLIED"),
     _in(actors.WeightZero, "acknowledged, at weight zero", "q_learning", "APPLIED"),
     _in(actors.SaysItExecuted, "executions that were only said", "q_learning", "APPLIED"),
-    Plant("unacknowledged", "nobody acknowledges a policy", lambda: stage(tamper=records.unacknowledged, bars=BARS),
+    Plant("unacknowledged", "nobody acknowledges a policy",
+          lambda: stage(tamper=records.unacknowledged, without=APART, bars=BARS),
           "q_learning", "APPLIED"),
     _in(actors.OldPolicy, "the first policy for ever", "q_learning", "APPLIED", bars=600),
     _in(actors.WrongPropensity, "propensities that nothing was drawn from", "q_learning", "APPLIED"),
@@ -141,7 +146,8 @@ PLANTS: tuple[Plant, ...] = (
     _in(actors.WrongCell, "decisions booked into another cell", "q_learning", "APPLIED"),
     _in(actors.SaysHalt, "halted by nobody's command", "q_learning", "APPLIED"),
     Plant("Disobeys", "decides on under a halt", lambda: records.go_on(records.command(
-        stage({"decision": actors.Disobeys()}, bars=BARS), "HALT", None), 20), "q_learning", "APPLIED", True),
+        stage({"decision": actors.Disobeys()}, without=APART, bars=BARS), "HALT", None), 20),
+          "q_learning", "APPLIED", True),
     _in(actors.AlwaysTurbo, "limits that no rule gives", "risk_controller", "LEARNS", own=False, **_REAL),
     _in(actors.IgnoresLimits, "limits that no decision keeps", "risk_controller", "APPLIED", **_REAL),
     _in(actors.TooLarge, "twice the size that the limits allow", "risk_controller", "APPLIED", **_REAL),
@@ -155,12 +161,13 @@ PLANTS: tuple[Plant, ...] = (
     _in(actors.NoFees, "no fees", "paper_execution", "ORIGIN"),
     _in(actors.HiddenNoFees, "no fees, and says that it paid", "paper_execution", "ORIGIN"),
     _in(actors.WrongCredit, "trades credited to another decision", "paper_execution", "ORIGIN"),
-    Plant("invented-pnl", "a result of its own", lambda: stage(tamper=records.one_trade(records.richer), bars=BARS),
+    Plant("invented-pnl", "a result of its own",
+          lambda: stage(tamper=records.one_trade(records.richer), without=APART, bars=BARS),
           "paper_execution", "ORIGIN"),
     _log("traded-again", "one trade under two ids", "paper_execution", "ORIGIN", records.traded_again),
     _in(actors.LossesLost, "losses that never become experience", "experience", "ORIGIN"),
     Plant("real-label", "synthetic candles, a policy that says real",
-          lambda: stage(tamper=records.relabelled("policy.ledger"), bars=BARS), "q_learning", "ORIGIN"),
+          lambda: stage(tamper=records.relabelled("policy.ledger"), without=APART, bars=BARS), "q_learning", "ORIGIN"),
     Plant("random-walk", "a random walk under a feed's name", _on_a_walk, "features", "ORIGIN"),
     _log("candle-edited", "a bar edited afterwards", "features", "ORIGIN", records.candle_edited),
     _log("made-up-policy", "a policy that nobody learned", "q_learning", "LEARNS", records.made_up_policy),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +24,32 @@ from streams.verify.view import MemoryLog
 
 HOUR_MS = 3_600_000
 BARS = 900
-CODEC = Codec()
+HELD = 100_000
+
+
+class _Remembering(Codec):
+    """Decodes equal bytes once: a run hands each record to several agents, and the judge reads it again.
+
+    Events cannot be changed, so nobody can tell.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._seen: dict[tuple[str, bytes], Event] = {}
+
+    def decode(self, topic: str, data: bytes | None) -> Event:
+        """See `Codec.decode`."""
+        if data is None:
+            return super().decode(topic, data)
+        found = self._seen.get((topic, data))
+        if found is None:
+            if len(self._seen) >= HELD:
+                self._seen.clear()
+            found = self._seen[topic, data] = super().decode(topic, data)
+        return found
+
+
+CODEC = _Remembering()
 CONFIGS: Mapping[str, Config] = {"meta_strategy": MetaStrategyConfig(round_size=16)}
 Tamper = Callable[[str, Event], Event | None]
 
@@ -92,15 +117,16 @@ class Stage:
 
 
 def stage(agents: Mapping[str, Agent[Any]] | None = None, *, tamper: Tamper | None = None, partitions: int = 1,
-          **market: Any) -> Stage:
+          without: Collection[str] = (), **market: Any) -> Stage:
     """Run agents on the made market.
 
     Args:
         agents: what runs in place of the honest agent of that name. It stamps the honest agent's identity.
+        without: agents that do not run; nobody else waits for them.
         tamper: called with everything that is published before anything reads it; None drops the record.
         market: see `made`.
     """
-    running = {**honest(), **(agents or {})}
+    running = {name: agent for name, agent in {**honest(), **(agents or {})}.items() if name not in without}
     tape = Tape(partitions)
 
     def tap(record: Outgoing) -> Outgoing | None:
