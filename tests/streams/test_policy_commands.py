@@ -131,6 +131,7 @@ def without_the_learner(settings: Settings, log: Path, capsys: pytest.CaptureFix
         publish(settings, bars(540, 580), lead=None)
         until_done(settings, process, log, OTHERS)
     later = decisions(settings)[decided:]
+    later = [d for d in later if d.decider == POLICY.partition("/")[0]]
     assert {d.forced_reason for d in later} == {"policy_rolled_back"}
     outcomes = [CODEC.decode("decision.outcome", r.value) for r in read(settings, "decision.outcome")[ended:]]
     assert "policy_rolled_back" in {o.reason for o in outcomes if isinstance(o, DecisionOutcome)}
