@@ -45,7 +45,8 @@ def ledger(settings: Settings) -> list[PolicyRecord]:
 
 
 def decisions(settings: Settings) -> list[Decision]:
-    return [e for e in events(settings, "rl.meta.strategy_selected") if isinstance(e, Decision)]
+    return [e for e in events(settings, "rl.meta.strategy_selected")
+            if isinstance(e, Decision) and e.decider == POLICY.partition("/")[0]]
 
 
 def test_people_in_command(prefix: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -73,8 +74,9 @@ def test_people_in_command(prefix: Settings, tmp_path: Path, capsys: pytest.Capt
     cells = {(a["agent"], k): (c["state"], c["why"]) for a in report["agents"] for k, c in a["cells"].items()
              if c["state"] != "NOT BUILT"}
     assert cells.pop(("risk_controller", "APPLIED"))[0] == "IDLE", "all is synthetic, and nothing is bound"
+    assert cells.pop(("meta_strategy", "LEARNS"))[0] in ("PASS", "NOT PROVEN"), "few rounds of 64 in so short a run"
     assert {c[0] for c in cells.values()} == {"PASS", "NOT APPLICABLE"}, cells
-    assert code == Exit.GOOD
+    assert code in (Exit.GOOD, Exit.NOT_PROVEN)
 
 
 def frozen(settings: Settings, capsys: pytest.CaptureFixture[str]) -> None:
@@ -131,7 +133,6 @@ def without_the_learner(settings: Settings, log: Path, capsys: pytest.CaptureFix
         publish(settings, bars(540, 580), lead=None)
         until_done(settings, process, log, OTHERS)
     later = decisions(settings)[decided:]
-    later = [d for d in later if d.decider == POLICY.partition("/")[0]]
     assert {d.forced_reason for d in later} == {"policy_rolled_back"}
     outcomes = [CODEC.decode("decision.outcome", r.value) for r in read(settings, "decision.outcome")[ended:]]
     assert "policy_rolled_back" in {o.reason for o in outcomes if isinstance(o, DecisionOutcome)}
