@@ -10,7 +10,7 @@ from typing import Any, Protocol, TypeVar, cast
 from msgspec.structs import replace
 
 from agents.contract import Agent, Output, Refused, State, Tombstone
-from schemas.events import Command, PolicyCommand, PolicyStatus
+from schemas.events import Command, Event, Experience, PolicyCommand, PolicyStatus
 
 REMEMBERED = 64  # ids of commands: nobody sends one again after so many others
 EARLY = 16  # commands that wait for the first version, at most
@@ -162,6 +162,43 @@ class ObedientLearner(Agent[S]):
     def policy_id(self, state: S) -> str:
         """Name of the policy of a state's symbol."""
         return f"{self.name}/{commanded(state).symbol}"
+
+
+class ExperienceLearner(ObedientLearner[S]):
+    """A learner from the experiences of one book. Subclasses write `learned_from`, and what the bases leave to them.
+
+    Attributes:
+        book_id: the book; of its configuration.
+    """
+
+    @property
+    def book_id(self) -> str:
+        """Book that it learns from."""
+        raise NotImplementedError
+
+    def learned_from(self, state: S, event: Experience) -> tuple[S, tuple[Output, ...]]:
+        """Fold an experience of the own book; at most one version is published.
+
+        Raises:
+            Refused: it cannot be taken.
+        """
+        raise NotImplementedError
+
+    def step(self, state: S, event: Event) -> tuple[S, tuple[Output, ...]]:
+        """Fold one experience or command; those of other books and policies, and repeats, change nothing.
+
+        Raises:
+            Refused: what `learned_from` refuses; TOO_EARLY for a command.
+        """
+        if isinstance(event, PolicyCommand):
+            return self.rolled_back(state, Refused("NO_STATE", "its state was not read"), event)
+        if not isinstance(event, Experience) or event.book_id != self.book_id:
+            return state, ()
+        state, freed = self.freed(state, event.ts_ms)
+        after, outputs = self.learned_from(state, event)
+        if not outputs:  # one version a step: its provenance names the state behind the step
+            after, outputs = self.late_answer(after)
+        return after, (*freed, *outputs)
 
 
 def speaks(state: State) -> bool:

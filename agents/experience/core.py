@@ -77,7 +77,7 @@ class ExperienceAgent(Agent[ExperienceState]):
         if isinstance(event, TradeClosed):
             passed_ms = _decided_ms(state, event.decision_id)
             state, out = _expire(state, passed_ms, lambda item: _awaits_trade(state, item, event))
-            now_ms = event.ts_ms if _tells_all(event) else state.now_ms
+            now_ms = event.ts_ms if _tells_trades_only(event) else state.now_ms
             return self._settled(state, out, self._trade(state, event), now_ms)
         if isinstance(event, Tick):  # old inboxes hold them
             return state, ()
@@ -229,7 +229,7 @@ def _decided_ms(state: ExperienceState, decision_id: str | None) -> int:
     return held.decision.ts_ms if held is not None else -1 if ended is None else ended.decided_ms
 
 
-def _tells_all(trade: TradeClosed) -> bool:
+def _tells_trades_only(trade: TradeClosed) -> bool:
     """Whether its executor may tell its trades and nothing else; paper execution tells every outcome."""
     return not trade.execution.startswith(PAPER)
 
@@ -244,7 +244,7 @@ def _awaits_trade(state: ExperienceState, item: Waiting, passing: TradeClosed) -
     """Whether a trade that passes on its topic shows that another one will not come."""
     return (isinstance(item, Open) and item.decision.book_id == passing.book_id
             and item.decision.decision_id != passing.decision_id
-            and (_tells_all(passing) or _promised(state, item)))
+            and (_tells_trades_only(passing) or _promised(state, item)))
 
 
 def _find_open(state: ExperienceState, decision_id: str) -> Open | None:

@@ -23,13 +23,13 @@ from agents.contract import Config, Output, Refused
 from agents.meta_strategy import inputs
 from agents.meta_strategy.config import MetaStrategyConfig
 from agents.meta_strategy.state import MetaState
-from agents.obeying import ObedientLearner
-from schemas.events import STRATEGY_SYMBOLS, Edge, Event, Experience, MetaUpdated, Network, PolicyCommand, PolicyRecord
+from agents.obeying import ExperienceLearner
+from schemas.events import STRATEGY_SYMBOLS, Edge, Experience, MetaUpdated, Network, PolicyRecord
 
 Step = tuple[MetaState, tuple[Output, ...]]
 
 
-class MetaStrategyAgent(ObedientLearner[MetaState]):
+class MetaStrategyAgent(ExperienceLearner[MetaState]):
     """Learns a network of each symbol from the outcomes of its own decisions."""
 
     name: ClassVar[str] = "meta_strategy"
@@ -42,24 +42,17 @@ class MetaStrategyAgent(ObedientLearner[MetaState]):
         """Nothing seen."""
         return MetaState(symbol=scope)
 
-    def step(self, state: MetaState, event: Event) -> Step:
-        """Fold one experience or command; those of other books and policies, and repeats, change nothing.
+    @property
+    def book_id(self) -> str:
+        """Book that it learns from."""
+        return self.config.book_id
+
+    def learned_from(self, state: MetaState, e: Experience) -> Step:
+        """Fold an experience of the own book.
 
         Raises:
-            Refused: CONTRADICTORY, OUT_OF_RANGE, NO_OBSERVATION or UNKNOWN_VERSION for an experience, TOO_EARLY for a
-                command.
+            Refused: CONTRADICTORY, OUT_OF_RANGE, NO_OBSERVATION or UNKNOWN_VERSION.
         """
-        if isinstance(event, PolicyCommand):
-            return self.rolled_back(state, Refused("NO_STATE", "its state was not read"), event)
-        if not isinstance(event, Experience) or event.book_id != self.config.book_id:
-            return state, ()
-        state, freed = self.freed(state, event.ts_ms)
-        after, outputs = self._experience(state, event)
-        if not outputs:  # one version a step: its provenance names the state behind the step
-            after, outputs = self.late_answer(after)
-        return after, (*freed, *outputs)
-
-    def _experience(self, state: MetaState, e: Experience) -> Step:
         if e.decision_id in state.recent:
             return state, ()
         self._check(state, e)

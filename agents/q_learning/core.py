@@ -16,7 +16,7 @@ from agents.algorithms.river_state import (
     together,
 )
 from agents.contract import Config, Output, Refused
-from agents.obeying import ObedientLearner
+from agents.obeying import ExperienceLearner
 from agents.q_learning.config import QLearningConfig
 from agents.q_learning.state import QUANTILES, FirstState, QLearningState, from_first
 from agents.q_learning.table import (
@@ -35,9 +35,7 @@ from schemas.events import (
     STRATEGY_SYMBOLS,
     DriftDetected,
     Edge,
-    Event,
     Experience,
-    PolicyCommand,
     PolicyRecord,
     QUpdated,
 )
@@ -45,7 +43,7 @@ from schemas.events import (
 Step = tuple[QLearningState, tuple[Output, ...]]
 
 
-class QLearningAgent(ObedientLearner[QLearningState]):
+class QLearningAgent(ExperienceLearner[QLearningState]):
     """Learns a Q-table of each symbol from the outcomes of its own decisions."""
 
     name: ClassVar[str] = "q_learning"
@@ -59,24 +57,17 @@ class QLearningAgent(ObedientLearner[QLearningState]):
         """Nothing seen."""
         return QLearningState(symbol=scope)
 
-    def step(self, state: QLearningState, event: Event) -> Step:
-        """Fold one experience or command; those of other books and policies, and repeats, change nothing.
+    @property
+    def book_id(self) -> str:
+        """Book that it learns from."""
+        return self.config.book_id
+
+    def learned_from(self, state: QLearningState, event: Experience) -> Step:
+        """Fold an experience of the own book.
 
         Raises:
-            Refused: CONTRADICTORY, OUT_OF_RANGE, UNKNOWN_CELL or UNKNOWN_VERSION for an experience, TOO_EARLY for a
-                command.
+            Refused: CONTRADICTORY, OUT_OF_RANGE, UNKNOWN_CELL or UNKNOWN_VERSION.
         """
-        if isinstance(event, PolicyCommand):
-            return self.rolled_back(state, Refused("NO_STATE", "its state was not read"), event)
-        if not isinstance(event, Experience) or event.book_id != self.config.book_id:
-            return state, ()
-        state, freed = self.freed(state, event.ts_ms)
-        after, outputs = self._experience(state, event)
-        if not outputs:  # one version a step: its provenance names the state behind the step
-            after, outputs = self.late_answer(after)
-        return after, (*freed, *outputs)
-
-    def _experience(self, state: QLearningState, event: Experience) -> Step:
         if event.decision_id in state.recent:
             return state, ()
         self._check(state, event)

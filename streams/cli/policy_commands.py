@@ -45,7 +45,12 @@ With --json, one object of the schema quantum.command/1:
   answer: null, or {version, status, obeyed, reason, place}"""
 
 
-def _common(function: F) -> F:
+wait_option = click.option("--wait", "wait_s", type=click.FloatRange(min=0), default=WAIT_S, show_default=True,
+                           metavar="SECONDS", help="Wait for the version that answers; 0: don't.")
+
+
+def commanding_options(function: F) -> F:
+    """Options of whatever a person commands: why, who, whether only to say what it would do; output and settings."""
     for option in reversed((
         click.option("--reason", required=True, metavar="TEXT", help="Why; it stands on the log for ever."),
         actor_option,
@@ -57,13 +62,7 @@ def _common(function: F) -> F:
 
 
 def _of_a_policy(function: F) -> F:
-    for option in reversed((
-        click.option("--wait", "wait_s", type=click.FloatRange(min=0), default=WAIT_S, show_default=True,
-                     metavar="SECONDS", help="Wait for the version that answers; 0: don't."),
-        agent_config_option,
-    )):
-        function = option(function)
-    return _common(function)
+    return commanding_options(wait_option(agent_config_option(function)))
 
 
 @click.command("rollback", epilog=EPILOG)
@@ -106,7 +105,7 @@ def retire(settings: Settings, policy_id: str, **rest: Any) -> None:
 
 @click.command("halt", epilog=EPILOG)
 @click.option("-s", "--symbol", metavar="SYMBOL", help="Only this symbol. Default: all.")
-@_common
+@commanding_options
 def halt(settings: Settings, symbol: str | None, **rest: Any) -> None:
     """Close paper positions and open none, until resumed. Nobody answers it; it is obeyed when it is read."""
     _halt(settings, "HALT", symbol, **rest)
@@ -114,7 +113,7 @@ def halt(settings: Settings, symbol: str | None, **rest: Any) -> None:
 
 @click.command("resume", epilog=EPILOG)
 @click.option("-s", "--symbol", metavar="SYMBOL", help="Only this symbol. Default: all.")
-@_common
+@commanding_options
 def resume(settings: Settings, symbol: str | None, **rest: Any) -> None:
     """End a halt."""
     _halt(settings, "RESUME", symbol, **rest)

@@ -15,15 +15,14 @@ from schemas.codec import Codec
 from schemas.events import RISK_MODE_SYMBOLS, Command, RiskMode, RiskReason
 from streams import commanding
 from streams.cli.exits import Exit
-from streams.cli.options import actor_option, json_option, print_json, settings_options
-from streams.cli.policy_commands import EPILOG, answered, tell
+from streams.cli.options import json_option, print_json, settings_options
+from streams.cli.policy_commands import EPILOG, answered, commanding_options, tell, wait_option
 from streams.cli.reading import find_topic, reading
 from streams.commanding import COMMANDS, LEDGER, CannotCommand
 from streams.inspecting import risk
 from streams.policy_view import utc
 from streams.settings import Settings
 
-WAIT_S = 30.0
 _UNIT_MS = {"m": 60_000, "h": 3_600_000, "d": 86_400_000}
 _SHOW_EPILOG = """\b
 Exit codes:
@@ -88,13 +87,8 @@ def show(settings: Settings, as_json: bool) -> None:
 @click.argument("mode", type=click.Choice(RISK_MODE_SYMBOLS, case_sensitive=False))
 @click.option("--until", type=Until(), required=True, metavar="TIME",
               help="Event time at which it ends: ISO with a zone, or +30m, +4h, +2d from now on.")
-@click.option("--reason", required=True, metavar="TEXT", help="Why; it stands on the log for ever.")
-@actor_option
-@click.option("--dry-run", is_flag=True, help="Say what would be written and what it would do; write nothing.")
-@click.option("--wait", "wait_s", type=click.FloatRange(min=0), default=WAIT_S, show_default=True, metavar="SECONDS",
-              help="Wait for the version that answers; 0: don't.")
-@json_option
-@settings_options
+@commanding_options
+@wait_option
 def override(settings: Settings, mode: RiskMode, until: tuple[int | None, int], **rest: Any) -> None:
     """Put MODE into force until a time, whatever the scores say.
 
@@ -104,13 +98,8 @@ def override(settings: Settings, mode: RiskMode, until: tuple[int | None, int], 
 
 
 @command.command("clear", epilog=EPILOG)
-@click.option("--reason", required=True, metavar="TEXT", help="Why; it stands on the log for ever.")
-@actor_option
-@click.option("--dry-run", is_flag=True, help="Say what would be written and what it would do; write nothing.")
-@click.option("--wait", "wait_s", type=click.FloatRange(min=0), default=WAIT_S, show_default=True, metavar="SECONDS",
-              help="Wait for the version that answers; 0: don't.")
-@json_option
-@settings_options
+@commanding_options
+@wait_option
 def clear(settings: Settings, **rest: Any) -> None:
     """End an override before its time. The mode then is never above that of the override: stepping up waits."""
     _send(settings, "CLEAR", **rest)

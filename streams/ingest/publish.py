@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 SATURDAY = 6  # polars counts Monday as 1
 VOLUME_CAP = 0.1
 DEFAULT_LEAD = 24
-OWN_TICK_BARS = 24  # a symbol's own clock ticks after so many bars: only time-outs hang on it
+OWN_TICK_BARS = 24  # a symbol's own clock ticks after so many bars: it tells how old the newest candle is
 FLUSH_S = 60.0
 _NEEDED = ("market.instruments", "market.candles", "system.clock")
 
