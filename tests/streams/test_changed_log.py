@@ -139,7 +139,7 @@ async def test_retention_overtakes_a_worker_that_is_behind(prefix: Settings, mon
 @pytest.mark.parametrize("grown", [10, 900], ids=["shorter", "grown past the offset"])
 @pytest.mark.topics(*FEATURES, ALERTS)
 @in_loop
-async def test_a_source_topic_mademade_anew(prefix: Settings, grown: int) -> None:
+async def test_a_source_topic_made_anew(prefix: Settings, grown: int) -> None:
     produce(prefix, "market.candles", _candles(300))
     await _worked(prefix, CountingFeatures(), 300)
     await made_anew(prefix, "market.candles")
@@ -153,7 +153,7 @@ async def test_a_source_topic_mademade_anew(prefix: Settings, grown: int) -> Non
 @pytest.mark.parametrize("grown", [0, 900], ids=["empty", "grown past the offset"])
 @pytest.mark.topics(*LEARNER, ALERTS)
 @in_loop
-async def test_a_direct_input_mademade_anew(prefix: Settings, grown: int) -> None:
+async def test_a_direct_input_made_anew(prefix: Settings, grown: int) -> None:
     produce(prefix, "learning.experience", _experiences(300))
     await _worked(prefix, CountingLearner(), 300)
     await made_anew(prefix, "learning.experience")
@@ -166,7 +166,7 @@ async def test_a_direct_input_mademade_anew(prefix: Settings, grown: int) -> Non
 
 @pytest.mark.topics(*FEATURES, ALERTS)
 @in_loop
-async def test_an_inbox_mademade_anew(prefix: Settings) -> None:
+async def test_an_inbox_made_anew(prefix: Settings) -> None:
     produce(prefix, "market.candles", _candles(300))
     await _worked(prefix, CountingFeatures(), 300)
     await made_anew(prefix, "features.inbox")

@@ -39,9 +39,9 @@ def test_the_roster_on_the_made_market(prefix: Settings, tmp_path: Path, capsys:
     code, cells = judged(settings, capsys)
     states = {(a, k): c["state"] for a, some in cells.items() if a in ROSTER for k, c in some.items()}
     assert states.pop(("risk_controller", "APPLIED")) == "IDLE", "all is synthetic, and nothing is bound"
-    assert states.pop(("meta_strategy", "LEARNS")) in ("PASS", "NOT PROVEN"), "few rounds of 64 in so short a run"
+    assert states.pop(("meta_strategy", "LEARNS")) == "NOT PROVEN", "few rounds of 64 in so short a run"
     assert set(states.values()) == {"PASS", "NOT APPLICABLE"}, {k: cells[k[0]][k[1]] for k in states}
-    assert code in (Exit.GOOD, Exit.NOT_PROVEN)
+    assert code == Exit.NOT_PROVEN
     versions = [r for r in read(settings, "policy.ledger") if r.key is not None and r.key.startswith(b"q_learning/")]
     assert cells["q_learning"]["LEARNS"]["figures"]["versions"] == len(versions)
     assert cells["q_learning"]["APPLIED"]["figures"]["changed"] > 0
