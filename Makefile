@@ -4,10 +4,17 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
 BIN := $(VENV)/bin
 UV := VIRTUAL_ENV=$(abspath $(VENV)) $(BIN)/uv pip install --quiet --constraint constraints.txt
+# What processes import is compiled once, at the end of an installation: else each of those that start together compiles
+# it for itself, and every one does where PYTHONDONTWRITEBYTECODE is set.
+COMPILE := env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -c 'import streams.cli.ingest, streams.trainers.child, streams.worker, \
+	streams.verify.planted.selftest as s; [s.ROSTER[name] for name in s.ROSTER]'
 DEMO_ARGS ?=
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
+export OMP_NUM_THREADS = 1
+export OPENBLAS_NUM_THREADS = 1
+
 .PHONY: help demo test lint bench soak clean
 
 help: ## List the targets
@@ -23,11 +30,13 @@ $(BIN)/uv: constraints.txt
 $(VENV)/.demo.stamp: pyproject.toml constraints.txt $(BIN)/uv
 	@echo "installing into $(VENV) ..." >&2
 	@$(UV) --editable '.[streams,demo]'
+	@$(COMPILE)
 	@touch $@
 
 $(VENV)/.dev.stamp: pyproject.toml constraints.txt $(BIN)/uv
 	@echo "installing into $(VENV) ..." >&2
 	@$(UV) --editable '.[streams,demo,dev]'
+	@$(COMPILE)
 	@touch $@ $(VENV)/.demo.stamp
 
 $(VENV)/.bench.stamp: $(VENV)/.dev.stamp

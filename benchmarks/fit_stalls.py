@@ -6,8 +6,9 @@ The same loop, first with nothing, then with trainer processes that start, take 
 their result over, one after the other. The process holds `--ballast-mb` of memory, since what a stall hangs on is how a
 process is started: spawning copies no page tables, forking does, and `--fork` measures that beside it.
 
-`own max` is the processor time of the loop's thread between two callbacks: what is late beyond it, others held the
-processor.
+`own max` is the processor time of the loop's thread between two callbacks. What is late beyond it, others held: the
+processor, and how long its thread was ready and waited for one the kernel says (`schedstat`), so that `less waiting` is
+what is left of lateness without that; or Python's lock.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ import argparse
 import asyncio
 import json
 import os
+import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -50,26 +53,41 @@ class Burner(Agent[State]):
         return Output("system.clock", Tick(ts_ms=0, writer="x" * RESULT_CHARS))
 
 
+def _waited_ms(thread: int) -> float:
+    """How long a thread of this process was ready to run and waited for a processor so far; 0 where nobody says."""
+    try:
+        return int(Path(f"/proc/self/task/{thread}/schedstat").read_text().split()[1]) / 1e6
+    except (OSError, IndexError):
+        return 0.0
+
+
 class Watch:
-    """Notes how late each callback is, wall time and what of it the loop's thread spent in the kernel or computing."""
+    """Notes how late each callback is, and what of it the loop's thread computed, or waited for a processor."""
 
     def __init__(self) -> None:
         self.late_ms: list[float] = []
         self.blocked_ms: list[float] = []
+        self.waited_ms: list[float] = []
 
     async def run(self) -> None:
         """Until cancelled."""
+        thread = threading.get_native_id()
+        waited = _waited_ms(thread)
         while True:
             wall, cpu = time.perf_counter(), time.thread_time()
             await asyncio.sleep(EVERY_S)
             self.late_ms.append((time.perf_counter() - wall - EVERY_S) * 1000)
             self.blocked_ms.append((time.thread_time() - cpu) * 1000)
+            before, waited = waited, _waited_ms(thread)
+            self.waited_ms.append(waited - before)
 
     def figures(self) -> dict[str, float]:
         """Milliseconds; the maximum, and the 99.9 % quantile."""
-        late, blocked = np.array(self.late_ms), np.array(self.blocked_ms)
+        late, blocked, waited = (np.array(x) for x in (self.late_ms, self.blocked_ms, self.waited_ms))
+        left = late - waited
         return {"callbacks": len(late), "late p99.9": round(float(np.quantile(late, 0.999)), 2),
                 "late max": round(float(late.max()), 2), "over 50 ms": int((late > 50).sum()),
+                "less waiting max": round(float(left.max()), 2), "less waiting over 50 ms": int((left > 50).sum()),
                 "own max": round(float(blocked.max()), 2)}
 
 

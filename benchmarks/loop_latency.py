@@ -14,10 +14,8 @@ import argparse
 import gc
 import json
 import os
-import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -27,8 +25,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Producer
 
+from benchmarks.roster.hands import Hands
+from benchmarks.roster.processes import Workers, cpu_s, shares
 from schemas.catalogue import TOPICS, built_agents
 from schemas.codec import Codec
 from schemas.events import Candle
@@ -60,89 +60,7 @@ Bar = tuple[str, int]  # symbol and event time
 Times = dict[str, dict[Bar, float]]  # by place in the chain: when each bar got there, ms since 1970
 
 
-# ---------------------------------------------------------------------- processes
-class Workers:
-    """The demo's worker processes, with a file of counters each."""
-
-    def __init__(self, settings: Settings, folder: Path, *, together: bool, clock: bool) -> None:
-        groups = [tuple(name for group in WORKERS for name in group)] if together else list(WORKERS)
-        self.stats = [folder / f"stats-{clock:d}-{i}.jsonl" for i in range(len(groups))]
-        flags = ["--broker", settings.broker, "--data-dir", str(settings.data_dir), "--log-level", "warning",
-                 "--until-eof"]
-        environment = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-        self.processes = [
-            subprocess.Popen([sys.executable, "-m", "streams.cli.main", "worker", "--agents", ",".join(group),
-                              "--stats", str(stats), *flags, *(["--clock"] if clock and i == 0 else [])],
-                             env=environment, stdin=subprocess.PIPE, start_new_session=True)
-            for i, (group, stats) in enumerate(zip(groups, self.stats, strict=True))
-        ]
-
-    def wait_ready(self) -> None:
-        """Until each has its partitions."""
-        until = time.monotonic() + 60
-        while not all(path.exists() and path.stat().st_size for path in self.stats):
-            if time.monotonic() > until or any(process.poll() is not None for process in self.processes):
-                raise SystemExit("a worker did not start")
-            time.sleep(0.1)
-
-    def counters(self) -> dict[str, dict[str, Any]]:
-        """Newest counters by agent."""
-        rows = [json.loads(path.read_text().splitlines()[-1]) for path in self.stats]
-        return {agent["agent"]: agent for row in rows for agent in row["agents"]}
-
-    def pids(self) -> dict[str, int]:
-        """Process of each worker, by name."""
-        return {f"worker {i + 1}": process.pid for i, process in enumerate(self.processes)}
-
-    def stop(self) -> None:
-        """End them; they finish what they began."""
-        for process in self.processes:
-            assert process.stdin is not None
-            process.stdin.close()
-        for process in self.processes:
-            try:
-                process.wait(20)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-
-
-def cpu_s(pid: int) -> float:
-    """Processor time of a process's threads, as the scheduler counted it: /proc/PID/stat may only be sampled."""
-    return sum(int(path.read_text().split()[0]) for path in Path(f"/proc/{pid}/task").glob("*/schedstat")) / 1e9
-
-
-def shares(pids: dict[str, int], before: dict[str, float], seconds: float) -> dict[str, float]:
-    """Percent of one core by process."""
-    return {name: round(100 * (cpu_s(pid) - before[name]) / seconds, 2) for name, pid in pids.items()}
-
-
 # ---------------------------------------------------------------------- feeding and seeing
-class Seen:
-    """When each policy version came into the hands of a plain consumer, by partition and offset."""
-
-    def __init__(self, settings: Settings) -> None:
-        self.at_ms: dict[tuple[int, int], float] = {}
-        self._stop = threading.Event()
-        self._consumer = Consumer({**settings.client(), "group.id": "bench", "enable.auto.commit": False})
-        self._consumer.assign([TopicPartition(settings.topic("policy.ledger"), p, 0)
-                               for p in range(TOPICS["policy.ledger"].partitions)])
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
-
-    def _run(self) -> None:
-        while not self._stop.is_set():
-            message = self._consumer.poll(0.1)
-            if message is not None and message.error() is None:
-                self.at_ms[int(message.partition() or 0), int(message.offset() or 0)] = time.time() * 1000
-
-    def stop(self) -> None:
-        """Stop reading."""
-        self._stop.set()
-        self._thread.join()
-        self._consumer.close()
-
-
 def feed(settings: Settings, candles: Sequence[Candle], rate: float) -> dict[Bar, float]:
     """Send candles evenly; when each was handed to the producer."""
     producer, codec = Producer({**settings.producer(), "linger.ms": 0}), Codec()
@@ -160,9 +78,10 @@ def feed(settings: Settings, candles: Sequence[Candle], rate: float) -> dict[Bar
 
 
 # ---------------------------------------------------------------------- what the log says
-def read_times(settings: Settings, sent: dict[Bar, float], since_ms: int, seen: Seen) -> Times:
+def read_times(settings: Settings, sent: dict[Bar, float], since_ms: int, seen: Hands) -> Times:
     """Follow each bar that was sent through the log."""
     codec, bars = Codec(), {}
+    seen_ms = {(came.partition, came.offset): came.at_s * 1000 for came in list(seen.came)}
     times: Times = {name: {} for name in READ} | {"candle sent": sent, "policy seen": {}}
     copies: list[Record] = []
     with LogReader(settings) as log:
@@ -177,8 +96,8 @@ def read_times(settings: Settings, sent: dict[Bar, float], since_ms: int, seen: 
                     continue
                 bars[name, record.partition, record.offset] = bar
                 times[name][bar] = float(record.timestamp_ms or 0)
-                if name == "policy.ledger" and (record.partition, record.offset) in seen.at_ms:
-                    times["policy seen"][bar] = seen.at_ms[record.partition, record.offset]
+                if name == "policy.ledger" and (record.partition, record.offset) in seen_ms:
+                    times["policy seen"][bar] = seen_ms[record.partition, record.offset]
     sources = {"features.inbox": "market.candles", "decision.inbox": "market.features",
                "paper_execution.inbox": "market.candles"}
     for copy in copies:
@@ -241,7 +160,7 @@ class Bench:
     settings: Settings
     workers: Workers
     pids: dict[str, int]
-    seen: Seen
+    seen: Hands
 
     def cpu(self) -> dict[str, float]:
         """Processor time so far, by process."""
@@ -290,22 +209,23 @@ def run(settings: Settings, folder: Path, broker_pid: int | None, rates: Iterabl
         together: bool) -> dict[str, Any]:
     """Warm up, feed at each rate, idle; everything measured."""
     rates = list(rates)
+    groups = [tuple(name for group in WORKERS for name in group)] if together else WORKERS
     counts = [max(2, round(rate * (seconds or SECONDS.get(rate, OTHER_SECONDS)))) for rate in rates]
     loaded, costs = synthetic_market(1, [f"SYM{i:03d}" for i in range(SYMBOLS)],
                                      WARM_BARS + -(-sum(counts) // SYMBOLS))
     warm = SYMBOLS * WARM_BARS
     rest = list(replace(loaded, frame=loaded.frame.slice(warm)).candles())
     watched = {} if broker_pid is None else {"broker": broker_pid}
-    report: dict[str, Any] = {"symbols": SYMBOLS, "workers": 1 if together else len(WORKERS), "rates": []}
+    report: dict[str, Any] = {"symbols": SYMBOLS, "workers": len(groups), "rates": []}
     with ExitStack() as stack:
-        workers = Workers(settings, folder, together=together, clock=False)
+        workers = Workers(settings, folder, groups)
         stack.callback(workers.stop)
         workers.wait_ready()
         tell(f"warming up with {warm} candles")
         began = time.monotonic()
         publish(settings, loaded, limit=warm, costs=costs)
         report["warm_up_candles_a_second"] = round(warm / (time.monotonic() - began), 1)
-        seen = Seen(settings)
+        seen = Hands(settings, [settings.topic("policy.ledger")], time.time)
         stack.callback(seen.stop)
         bench = Bench(settings, workers, workers.pids() | watched | {"this": os.getpid()}, seen)
         at = 0
@@ -317,7 +237,7 @@ def run(settings: Settings, folder: Path, broker_pid: int | None, rates: Iterabl
         tell(f"idle for {IDLE_S:.0f} s")
         report["idle_percent"] = bench.idle()
     with ExitStack() as stack:
-        workers = Workers(settings, folder, together=together, clock=True)
+        workers = Workers(settings, folder, groups, clock=True, name="stats-clock")
         stack.callback(workers.stop)
         workers.wait_ready()
         bench = replace(bench, workers=workers, pids=workers.pids() | watched)
@@ -372,5 +292,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    assert {a.name for a in built_agents()} == {name for group in WORKERS for name in group}
+    assert {a.name for a in built_agents()} - {"bars"} == {name for group in WORKERS for name in group}
     sys.exit(main())

@@ -12,6 +12,7 @@ whatever is done there, so that there is nothing to learn.
 Gain: on states of other markets, each valued by the mean that its regime and volatility quantile have there; 0 is
 blind choice, 1 the best map from regime and volatility tercile, which is the state of the Q-learner. The network sees
 more than that, so it may find more than the table values; `gain_on_outcomes` takes the outcomes of those states.
+`gain_verified` is what `quantum verify` says of a control: on the table that it keeps, in the states learned from.
 """
 
 from __future__ import annotations
@@ -32,8 +33,6 @@ from numpy.typing import NDArray
 
 from agents.algorithms import market
 from agents.algorithms.counter import choose
-from agents.algorithms.mlp import output
-from agents.algorithms.network_policy import Scaling, read
 from agents.algorithms.observation import NAMES, observed
 from agents.algorithms.regime import Thresholds
 from agents.algorithms.strategies import signals
@@ -44,7 +43,10 @@ from agents.paper_execution.layout import PaperConfig
 from agents.q_learning import QLearningAgent
 from benchmarks.candle_outcomes import of
 from schemas.events import REGIME_SYMBOLS, STRATEGY_SYMBOLS, Candle, Experience, PolicyRecord
-from streams.laboratory import COSTS, EVERY_BARS, INTERVAL_MS, PARTITION, net_r
+from streams import calibrated
+from streams.gains import gain_of_actions
+from streams.laboratory import COSTS, EVERY_BARS, INTERVAL_MS, PARTITION, Table, net_r
+from streams.policies.gained import greedy_actions
 
 STRONG = market.Params(
     laws=(market.Law(steady=0.72), market.Law(steady=-0.75), market.Law(pull=0.85), market.Law(chase=0.72, means=0.5)),
@@ -153,21 +155,17 @@ def greedy_of(policy: PolicyRecord, w: Watched) -> NDArray[np.intp]:
         best = {c.state_key: STRATEGY_SYMBOLS.index(c.greedy) for c in policy.tabular.cells}  # type: ignore[arg-type]
         buckets = np.searchsorted(policy.tabular.volatility_edges, w.volatilities, side="right")
         return np.array([best[f"{REGIME_SYMBOLS[g]}|vol:{b}"] for g, b in zip(w.regimes, buckets, strict=True)])
-    n = policy.network
-    assert n is not None
-    network = read(n.weights, n.activation, len(n.inputs), len(policy.actions))
-    places = [NAMES.index(name) for name in n.inputs]
-    x = Scaling(means=n.means, deviations=n.deviations, clip=n.clip).scaled(w.states[:, places])
-    return output(network.actor, network.actor_layers, x.astype(np.float32)).argmax(axis=1)
+    return greedy_actions(policy, w.states)
 
 
 # ---------------------------------------------------------------------- learning
 def learn(agent: Any, seed: int, w: Watched, outcomes: int, table: Worth, dealt: list[float] | None = None,
-          ) -> dict[str, Any]:
+          kept: Table | None = None) -> dict[str, Any]:
     """One run of an agent; its gain after each `CURVE` outcomes and what it earned."""
     draws = np.random.Generator(np.random.PCG64(seed)).random(len(w.regimes)).tolist()
     state, policy, earned = agent.new("LAB"), None, list[float]()
     curve: list[tuple[float, float]] = []
+    verified: list[float] = []
     entropy = None
     for n, draw in enumerate(draws):
         if len(earned) == outcomes:
@@ -179,13 +177,18 @@ def learn(agent: Any, seed: int, w: Watched, outcomes: int, table: Worth, dealt:
             if len(earned) % CURVE == 0:
                 newest = next((o.event for o in outputs if isinstance(o.event, PolicyRecord)), policy)
                 curve.append(table.gains(greedy_of(newest, table.watched)))
+                if kept is not None:
+                    found = gain_of_actions(kept, zip(w.regimes[:n + 1].tolist(), w.volatilities[:n + 1].tolist(),
+                                                      greedy_of(newest, w).tolist(), strict=False))
+                    verified.append(float("nan") if found is None else found.gain)
         for o in outputs:
             policy = o.event if isinstance(o.event, PolicyRecord) else policy
             entropy = getattr(o.event, "entropy", entropy)
     if policy is None or len(earned) < outcomes:
         raise RuntimeError(f"seed {seed}: {len(earned)} outcomes in {len(draws)} decisions")
-    return {"gains": [g for g, _ in curve], "gains_on_outcomes": [g for _, g in curve], "entropy": entropy,
-            "claims": bool(policy.edge_claim), "mean_r": float(np.mean(earned)), "rewards": earned}
+    return {"gains": [g for g, _ in curve], "gains_on_outcomes": [g for _, g in curve],
+            "gains_verified": verified, "entropy": entropy, "claims": bool(policy.edge_claim),
+            "mean_r": float(np.mean(earned)), "rewards": earned}
 
 
 def _experience(name: str, n: int, w: Watched, policy: PolicyRecord | None, draw: float,
@@ -221,13 +224,14 @@ def _held(policy: PolicyRecord) -> Any:
 def run_seed(seed: int, name: str, outcomes: int, deal: bool) -> dict[str, Any]:
     """One market: both learners on it."""
     began, w, table = time.process_time(), watch(seed, outcomes + 40, MARKETS[name]), worth(name)
-    meta = learn(MetaStrategyAgent(MetaStrategyConfig(seed=seed)), seed, w, outcomes, table)
+    kept = calibrated.table(name) if name in market.MARKETS else None
+    meta = learn(MetaStrategyAgent(MetaStrategyConfig(seed=seed)), seed, w, outcomes, table, kept=kept)
     result = {"seed": seed, "meta_strategy": meta}
     if deal:
         dealt = np.random.Generator(np.random.PCG64(seed)).permutation(meta["rewards"]).tolist()
         result["dealt"] = learn(MetaStrategyAgent(MetaStrategyConfig(seed=seed)), seed, w, outcomes, table, dealt)
     else:
-        result["q_learning"] = learn(QLearningAgent(), seed, w, outcomes, table)
+        result["q_learning"] = learn(QLearningAgent(), seed, w, outcomes, table, kept=kept)
     for run in result.values():
         if isinstance(run, dict):
             run.pop("rewards", None)
@@ -246,6 +250,7 @@ def summary(runs: list[dict[str, Any]], learner: str, good: float) -> dict[str, 
         "gain_lowest": np.sort(last)[:5].round(3).tolist(),
         "curve": np.mean([s["gains"] for s in some], axis=0).round(3).tolist(),
         "gain_on_outcomes_mean": round(float(np.mean([s["gains_on_outcomes"][-1] for s in some])), 3),
+        "gain_verified_curve": np.mean([s["gains_verified"] for s in some], axis=0).round(3).tolist(),
         "claims_at_end": sum(s["claims"] for s in some),
         "mean_r": round(float(np.mean([s["mean_r"] for s in some])), 4),
     }

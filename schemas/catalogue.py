@@ -18,7 +18,8 @@ FOREVER = -1
 MARKET_PARTITIONS = 4
 KIB = 1024
 
-Route = Literal["by_scope", "broadcast", "gather"]
+Route = Literal["by_scope", "global", "broadcast", "gather"]
+"""Where a record goes: to its scope, of the scope `global` to all; those of the scope `global` only; to all; to one."""
 Cleanup = Literal["delete", "compact"]
 GLOBAL = "global"
 
@@ -93,7 +94,7 @@ def _t(name: str, event: str | None, key: str, doc: str, **kw: object) -> Topic:
 
 
 _BASE: tuple[Topic, ...] = (
-    _t("market.trades", None, "symbol", "Ticks of the feeds.", external=True, built=False),
+    _t("market.trades", "MarketTrade", "symbol", "Ticks of the feeds.", external=True, max_bytes=_EXTERNAL_BYTES),
     _t("market.candles", "Candle", "symbol", "Closed bars.", external=True, max_bytes=_EXTERNAL_BYTES),
     _t("market.instruments", "Instrument", "symbol", "Costs and calendar of instruments.", external=True,
        retention_ms=FOREVER, max_bytes=_EXTERNAL_BYTES),
@@ -123,11 +124,10 @@ _BASE: tuple[Topic, ...] = (
     _t("system.health.alert", "HealthAlert", "component", "Health of components.", partitions=1, external=True,
        max_bytes=_EXTERNAL_BYTES),
     _t("rl.meta.updated", "MetaUpdated", "symbol", "Updates of the meta strategy's networks."),
-    _t("rl_v3.training.started", "TrainingStarted", "symbol", "Training runs of the PPO trader begun.",
-       built=False),
+    _t("rl_v3.training.started", "TrainingStarted", "symbol", "Training runs of the PPO trader begun."),
     _t("rl_v3.training.completed", "TrainingCompleted", "symbol", "How slots of its schedule ended, with the weights.",
-       max_bytes=2048 * KIB, built=False),
-    _t("rl_v3.decision", "TraderDecision", "symbol", "Decisions of the PPO trader.", built=False),
+       max_bytes=2048 * KIB),
+    _t("rl_v3.decision", "TraderDecision", "symbol", "Decisions of the PPO trader."),
     _t("clm.predictions", None, "symbol", "Forecasts of models.", built=False),
     _t("clm.fit.requested", None, "model_id", "Fits asked for.", built=False),
     _t("clm.model.registered", None, "model_id", "Models in the registry.", built=False),
@@ -152,10 +152,11 @@ def _io(name: str, reads: Mapping[str, Route], writes: tuple[str, ...], **kw: ob
 AGENTS: Mapping[str, AgentIO] = {
     a.name: a
     for a in (
-        _io("bars", {"market.trades": "by_scope"}, ("market.candles",), built=False),
+        _io("bars", {"market.trades": "by_scope"}, ("market.candles",)),
         _io("features", {"market.candles": "by_scope"}, ("market.features", "market.regime.changed")),
         _io("decision",
-            {"policy.commands": "broadcast", "policy.ledger": "by_scope", "market.features": "by_scope"},
+            {"policy.commands": "broadcast", "policy.config": "broadcast", "policy.ledger": "by_scope",
+             "market.features": "by_scope"},
             ("rl.meta.strategy_selected",)),
         _io("paper_execution",
             {"policy.commands": "broadcast", "market.instruments": "by_scope", "market.candles": "by_scope",
@@ -170,9 +171,9 @@ AGENTS: Mapping[str, AgentIO] = {
         _io("meta_strategy", {"policy.commands": "broadcast", "learning.experience": "by_scope"},
             ("rl.meta.updated", "policy.ledger")),
         _io("ppo_trader",
-            {"policy.commands": "broadcast", "policy.config": "broadcast", "policy.ledger": "by_scope",
+            {"policy.commands": "broadcast", "policy.config": "broadcast", "policy.ledger": "global",
              "rl_v3.training.completed": "by_scope", "market.features": "by_scope"},
-            ("rl_v3.training.started", "rl_v3.training.completed", "rl_v3.decision", "policy.ledger"), built=False),
+            ("rl_v3.training.started", "rl_v3.training.completed", "rl_v3.decision", "policy.ledger")),
         _io("trees", {"market.features": "by_scope"}, ("clm.predictions",), built=False),
         _io("forecast", {"market.features": "by_scope"}, ("clm.predictions",), built=False),
         _io("model_lifecycle", {"decision.outcome": "gather"}, ("clm.fit.requested",), built=False),

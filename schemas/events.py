@@ -37,6 +37,9 @@ REGIME_SYMBOLS: tuple[Regime, ...] = ("bull", "bear", "sideways", "volatile")
 OrphanReason = Literal["NO_DECISION_ID", "UNKNOWN_DECISION", "LATE"]
 ORPHAN_REASON_SYMBOLS: tuple[OrphanReason, ...] = ("NO_DECISION_ID", "UNKNOWN_DECISION", "LATE")
 
+TakerSide = Literal["BUY", "SELL"]
+TAKER_SIDE_SYMBOLS: tuple[TakerSide, ...] = ("BUY", "SELL")
+
 Command = Literal["HALT", "RESUME", "FREEZE", "UNFREEZE", "ROLLBACK", "RETIRE", "OVERRIDE", "CLEAR"]
 COMMAND_SYMBOLS: tuple[Command, ...] = ("HALT", "RESUME", "FREEZE", "UNFREEZE", "ROLLBACK", "RETIRE", "OVERRIDE", "CLEAR")
 
@@ -539,6 +542,28 @@ class RegimeChanged(Event, frozen=True, kw_only=True, gc=False):
     """How far the source is proved; see Origin."""
 
 
+class MarketTrade(Event, frozen=True, kw_only=True, gc=False):
+    """One trade of the market (a tick): what somebody, somewhere, bought from somebody else."""
+
+    SCHEMA_NAME: ClassVar[str] = "MarketTrade"
+    symbol: str
+    """Instrument, e.g. BTCUSDT; also the record key."""
+    trade_id: int
+    """The source's number of the trade: one a trade of the symbol, rising with its time. A trade that comes again is known by it."""
+    ts_ms: int
+    """Event time: when the trade was made, epoch milliseconds UTC."""
+    price: float
+    """Price, quote currency."""
+    quantity: float
+    """Quantity, base currency."""
+    taker_side: TakerSide | None = None
+    """Who took; null where the feed does not say."""
+    source: str
+    """Where the market data came from: a feed (binance-usdm) or synthetic:<seed>."""
+    origin: Origin
+    """How far the source is proved; see Origin."""
+
+
 class PolicyApplied(Event, frozen=True, kw_only=True, gc=False):
     """An applier reports which action it executed for a decision and what it would have done without the policy."""
 
@@ -929,6 +954,8 @@ class Decision(Event, frozen=True, kw_only=True, gc=False):
     """Natural logarithm of propensity, as the policy's network gave it; null where no network chose."""
     value: float | None = None
     """Net result that the policy's critic expects of the state, R; null where no network chose."""
+    default_book: bool | None = None
+    """Whether the default book follows this decision too: whoever follows one decider only takes these. Which decider drives it is configuration of the agent decision (default_decider), on policy.config. Null in records of older releases."""
     source: str
     """Where the market data came from: a feed (binance) or synthetic:<seed>."""
     origin: Origin
@@ -1110,7 +1137,7 @@ class TrainingCompleted(Event, frozen=True, kw_only=True, gc=False):
     success: bool
     """Whether status is SUCCEEDED."""
     skipped: str | None = None
-    """no_new_data: no bar came in the slot; warm_up: too few bars whose windows are full; disabled, frozen, retired, rolled_back: by command or configuration; backlog: too many slots waited."""
+    """no_new_data: no bar came in the slot; warm_up: too few bars whose windows are full; disabled, frozen, retired, rolled_back: by command or configuration; backlog: too many slots waited; synthetic: the symbol is a made one, and these are left out."""
     error: str | None = None
     """How an attempt failed."""
     episodes: int
@@ -1374,6 +1401,7 @@ __all__ = [
     "Health",
     "HealthAlert",
     "Instrument",
+    "MarketTrade",
     "MetaUpdated",
     "Network",
     "Origin",
@@ -1401,6 +1429,7 @@ __all__ = [
     "Sticky",
     "Strategy",
     "Tabular",
+    "TakerSide",
     "Tick",
     "TradeClosed",
     "TraderAction",

@@ -55,8 +55,14 @@ class Limits:
         return Unfit("OUT_OF_RANGE", f"{what}; allowed is {self.words or f'{self.low} to {self.high}'}")
 
 
-def number_limits(kind: str, field: Mapping[str, Any]) -> Limits:
-    """Interval of a field of the Avro type int, long or double."""
+def number_limits(kind: str, field: Mapping[str, Any], ranges: bool = True) -> Limits:
+    """Interval of a field of the Avro type int, long or double.
+
+    Args:
+        ranges: False to leave out what the field says, and to take any double.
+    """
+    if not ranges:
+        return ANY_DOUBLE if kind == "double" else number_limits(kind, NO_FIELD)
     if kind in _BITS:
         bound = 2 ** _BITS[kind]
         low, high = -bound, bound - 1

@@ -68,7 +68,7 @@ class _Compiler:
         if kind == "fixed":
             return self._remember(schema, _fixed(schema["size"]))
         if kind == "array":
-            limits = self._number("double", field) if schema["items"] == "double" else None
+            limits = number_limits("double", field, self.ranges) if schema["items"] == "double" else None
             return _doubles(limits) if limits else _array(self.reader(schema["items"], field), schema["items"])
         if kind == "map":
             return _map(self.reader(schema["values"], field))
@@ -78,16 +78,11 @@ class _Compiler:
         self.named[schema["name"]] = reader
         return reader
 
-    def _number(self, kind: str, field: Mapping[str, Any]) -> Limits:
-        if not self.ranges:
-            return ANY_DOUBLE if kind == "double" else number_limits(kind, NO_FIELD)
-        return number_limits(kind, field)
-
     def _primitive(self, kind: str, field: Mapping[str, Any]) -> Reader:
         if kind == "double":
-            return _double(self._number(kind, field))
+            return _double(number_limits(kind, field, self.ranges))
         if kind in ("int", "long"):
-            return _long(self._number(kind, field))
+            return _long(number_limits(kind, field, self.ranges))
         if kind == "string":
             return _string(text_limits(field if self.ranges else NO_FIELD))
         if kind in _PLAIN:
@@ -100,7 +95,7 @@ class _Compiler:
             null = branches.index("null")
             other = branches[1 - null]
             if other == "double":
-                return _nullable_double(null, self._number("double", field))
+                return _nullable_double(null, number_limits("double", field, self.ranges))
             return _nullable(null, self.reader(other, field))
         readers = [self.reader(branch, field) for branch in branches]
 

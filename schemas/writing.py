@@ -58,20 +58,15 @@ class _Compiler:
             self.named[schema["name"]] = _enum(tuple(schema["symbols"]))
             return self.named[schema["name"]]
         if kind == "array":
-            limits = self._number("double", field) if schema["items"] == "double" else None
+            limits = number_limits("double", field, self.ranges) if schema["items"] == "double" else None
             return _doubles(limits) if limits else _array(self.writer(schema["items"], field))
         raise TypeError(f"{kind} cannot be written")
 
-    def _number(self, kind: str, field: Mapping[str, Any]) -> Limits:
-        if not self.ranges:
-            return ANY_DOUBLE if kind == "double" else number_limits(kind, NO_FIELD)
-        return number_limits(kind, field)
-
     def _primitive(self, kind: str, field: Mapping[str, Any]) -> Writer:
         if kind == "double":
-            return _double(self._number(kind, field))
+            return _double(number_limits(kind, field, self.ranges))
         if kind in ("int", "long"):
-            return _long(self._number(kind, field))
+            return _long(number_limits(kind, field, self.ranges))
         if kind == "string":
             return _string(text_limits(field if self.ranges else NO_FIELD))
         if kind in _PLAIN:

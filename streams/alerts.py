@@ -39,14 +39,15 @@ class Alerts:
         settings: broker and names.
         agent: whose host writes.
         now_ms: the wall clock, milliseconds; a host is live.
+        codec: Avro codec; None: one that knows no registry.
     """
 
-    def __init__(self, settings: Settings, agent: str, now_ms: Callable[[], int] = lambda: int(time.time() * 1000)
-                 ) -> None:
+    def __init__(self, settings: Settings, agent: str, now_ms: Callable[[], int] = lambda: int(time.time() * 1000),
+                 codec: Codec | None = None) -> None:
         self._settings = settings
         self._agent = agent
         self._now_ms = now_ms
-        self._codec = Codec()
+        self._codec = codec or Codec()
         self._lock = threading.Lock()
         self._producer: ck.Producer | None = None
         self._last: dict[str, tuple[Health, str]] = {}
@@ -131,4 +132,5 @@ def shortened(reason: str) -> str:
 
 def _delivered(error: ck.KafkaError | None, message: Any) -> None:
     if error is not None:
-        log.error("an alert (%s) is not on %s: %s", message.key(), message.topic(), error.str())
+        log.error("an alert (%s) is not on %s: %s", message.key(), message.topic(), error.str(),
+                  extra={"topic": message.topic(), "partition": message.partition()})

@@ -24,7 +24,7 @@ from streams.commanded import MAX_STATE_BYTES
 from streams.identity import identity_of
 from streams.log import LogReader, NoBroker, Record, Start
 from streams.policies.ledger import LEDGER, read_ledger
-from streams.records import CE_ID, Incoming, Outgoing, encode_event, header
+from streams.records import CE_ID, Incoming, Outgoing, encode_event, header, readable
 from streams.settings import Settings
 from streams.starting import StoredStarts
 
@@ -198,13 +198,7 @@ def event_now(log: LogReader, codec: Codec, topic: str, scope: str | None = None
 
 
 def _last(log: LogReader, codec: Codec, topic: str) -> list[Event]:
-    events = []
-    for record in log.read(topic, start=Start.last(NEWEST)):
-        try:
-            events.append(codec.decode(topic, record.value))
-        except Refused:  # it stands in the dead letters
-            continue
-    return events
+    return [event for _, event in readable(codec, topic, log.read(topic, start=Start.last(NEWEST)))]
 
 
 def _versions(log: LogReader, codec: Codec, policy_id: str) -> dict[int, Version]:

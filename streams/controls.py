@@ -23,7 +23,6 @@ from msgspec.structs import replace
 
 from agents.algorithms import market
 from agents.algorithms.counter import uniform
-from schemas.codec import Codec
 from schemas.events import Control, ControlKind, ControlReveal
 from streams.calibrated import generator
 from streams.ingest.merge import Loaded
@@ -32,12 +31,13 @@ from streams.ingest.synthetic import made_candles, planted_costs
 from streams.log import NoBroker
 from streams.records import encode_event
 from streams.settings import Settings
+from streams.subjects import codec_for
 from streams.verify.controls import NEEDED, REVEAL
 
 OUTCOMES = NEEDED
 """Outcomes of each control: as many as verify asks for."""
-LEAD = 72
-"""Bars in flight of each control. Paper execution holds 96 at most (docs/decisions/0051)."""
+LEAD = 160
+"""Bars in flight of each control. Paper execution holds 192 at most (docs/decisions/0051)."""
 BARS = 16_000  # more than 3,000 outcomes take: the run ends by outcomes
 INTERVAL_MS = 3_600_000
 START_MS = 1_704_067_200_000  # 2024-01-01
@@ -134,8 +134,8 @@ def reveal(settings: Settings, lab: Lab, published: Mapping[str, int]) -> Contro
     Raises:
         NoBroker: it was not acknowledged.
     """
-    event = revealed(lab, published)
-    row = encode_event(Codec(), REVEAL, event, f"reveal:{lab.run_id}/{event.ts_ms}", event.source)
+    event, codec = revealed(lab, published), codec_for(settings, writes=True)
+    row = encode_event(codec, REVEAL, event, f"reveal:{lab.run_id}/{event.ts_ms}", event.source)
     producer = Producer(settings.producer())
     producer.produce(settings.topic(REVEAL), row.value, row.key, headers=list(row.headers))
     if producer.flush(_ACK_S):

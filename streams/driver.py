@@ -31,11 +31,13 @@ RANK = {
     name: rank
     for rank, name in enumerate(
         (
-            "system.health.alert", "policy.commands", "market.instruments", "market.candles",
+            "system.health.alert", "policy.commands", "policy.config", "market.instruments", "market.trades",
+            "market.candles",
             "execution.trade.closed", "decision.outcome", "policy.applied", "execution.equity.marked",
             "learning.experience", "learning.orphan", "learning.drift.detected", "rl.q_learning.updated",
-            "rl.meta.updated", "risk.mode.changed", "policy.ledger",
-            "policy.current", "market.regime.changed", "market.features", "rl.meta.strategy_selected", "system.clock",
+            "rl.meta.updated", "risk.mode.changed", "rl_v3.training.completed", "policy.ledger",
+            "policy.current", "market.regime.changed", "market.features", "rl_v3.training.started",
+            "rl.meta.strategy_selected", "rl_v3.decision", "system.clock",
         )
     )
 }
@@ -146,11 +148,13 @@ class Driver:
         count = len(self.folds[name])
         if route == "broadcast":
             return range(count)
-        if route == "gather" or count == 1:
+        if route == "gather" or (count == 1 and route != "global"):
             return (0,)
         key = record.key if record.key is not None else event_key(record.topic, record.event)  # type: ignore[arg-type]
         scope = catalogue.scope_of(record.topic, key.decode())
-        return range(count) if scope == GLOBAL else (crc32(scope.encode()) % count,)
+        if scope == GLOBAL:
+            return range(count)
+        return () if route == "global" else (crc32(scope.encode()) % count,)
 
     def _fold(self, name: str, partition: int, record: Outgoing, source: Source) -> None:
         offset = self._next[name][partition]

@@ -8,16 +8,17 @@ returns.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
-from typing import Any
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import msgspec
 
 from agents.contract import Agent, Output, Refused, State
 from schemas import catalogue
 from schemas.catalogue import GLOBAL, TOPICS, AgentIO
-from schemas.codec import Codec
+from schemas.codec import SINGLE_OBJECT, Codec
 from schemas.events import (
     Event,
     Fence,
@@ -48,16 +49,15 @@ from streams.records import (
     dead_letter,
     encode_event,
     event_key,
-    header,
     output_id,
+    text_of,
 )
 from streams.states import decoded, hash_of
 
 HEAD_FORMAT = 1
 
 
-@dataclass(frozen=True, slots=True)
-class Scope:
+class Scope(NamedTuple):
     """State of one scope, with the offset of the last input in it."""
 
     state: State
@@ -96,6 +96,8 @@ class PartitionFold:
         self.offset = -1
         self.event_ms = 0  # newest event time that was folded here, since the state was taken up
         self.counters = Counters()
+        self.made: Counter[str] = Counter()  # outputs by topic, since the state was taken up
+        self.changed = 0  # decisions that a policy changed, ditto
         self.fences: dict[tuple[str, int], tuple[str, int]] = {}
         self.input_topic_id: str | None = None  # its caller says it; in the head, a topic made anew shows
         self.topic_ids: dict[tuple[str, int], str] = {}  # of source partitions, as the fences say
@@ -104,7 +106,7 @@ class PartitionFold:
         self.root_offset = -1
         self.root_reason: str | None = None
         self.keeper = Keeper(self)
-        self._number = 0
+        self.number = 0
 
     # ------------------------------------------------------------------ folding
     def apply(self, record: Incoming) -> list[Outgoing]:
@@ -114,12 +116,13 @@ class PartitionFold:
         """
         if record.offset <= self.offset:
             return []
-        source = self._source(record)
-        fresh = source is not None and self._fresh(record, source)
+        held = dict(record.headers) if record.source is None else {}  # the last of a name, as `header` has it
+        source = self._source(record, held)
+        fresh = source is not None and self._fresh(record, source, held)
         self.offset = record.offset
         if source is None or not fresh:
             return []
-        self._number = 0
+        self.number = 0
         try:
             event, scopes = self._read(record, source)
         except Refused as refused:
@@ -138,26 +141,26 @@ class PartitionFold:
                 out.append(self._refuse(source, record, Refused("STEP_FAILED", detail)))
         return out
 
-    def _source(self, record: Incoming) -> Source | None:
+    def _source(self, record: Incoming, held: Mapping[str, bytes]) -> Source | None:
         """Where the record came from; a fence is taken here and has no source."""
         if record.source is not None:
             return record.source
         if self.io.direct:
             return Source(self.io.input_topic, self.partition, record.offset)
-        topic, partition = header(record.headers, SOURCE_TOPIC), _number(record, SOURCE_PARTITION)
-        offset, fence = _number(record, SOURCE_OFFSET), header(record.headers, FENCE) is not None
+        topic, partition = text_of(held.get(SOURCE_TOPIC)), _number(held.get(SOURCE_PARTITION))
+        offset, fence = _number(held.get(SOURCE_OFFSET)), text_of(held.get(FENCE)) is not None
         if topic is None or topic not in self.io.reads or partition is None or (offset is None and not fence):
             self.counters.refused += 1  # no relay of ours wrote it: it stays in the inbox, where everybody can see it
             return None
         if fence or offset is None:
             _, last = self.fences.get((topic, partition), ("", -1))
-            self.fences[topic, partition] = (header(record.headers, OWNER) or "", last)
-            if topic_id := header(record.headers, TOPIC_ID):
+            self.fences[topic, partition] = (text_of(held.get(OWNER)) or "", last)
+            if topic_id := text_of(held.get(TOPIC_ID)):
                 self.topic_ids[topic, partition] = topic_id[:512]
             return None
         return Source(topic, partition, offset)
 
-    def _fresh(self, record: Incoming, source: Source) -> bool:
+    def _fresh(self, record: Incoming, source: Source, held: Mapping[str, bytes]) -> bool:
         """Whether the record is beyond the last one taken of its source partition, and not a repeated output.
 
         Who copied it does not matter. Every relay copies in order, without a gap, from an offset that was committed
@@ -172,12 +175,12 @@ class PartitionFold:
             if source.offset <= last:
                 self.counters.repeated += 1
                 return False
-            self.fences[source.topic, source.partition] = (header(record.headers, OWNER) or "", source.offset)
+            self.fences[source.topic, source.partition] = (text_of(held.get(OWNER)) or "", source.offset)
         if TOPICS[source.topic].external:
             return True
-        if self.agent.name in (header(record.headers, REDRIVEN_FOR) or "").split(","):
+        if self.agent.name in (text_of(held.get(REDRIVEN_FOR)) or "").split(","):
             return True  # a dead letter of this agent, sent again: its output id was noted when it was refused
-        written = output_id(header(record.headers, CE_ID))
+        written = output_id(text_of(held.get(CE_ID)))
         if written is None:
             return True
         writer, partition, offset, n = written
@@ -192,14 +195,15 @@ class PartitionFold:
         event = record.event
         if event is None:
             event = self.codec.decode(source.topic, record.value)
-        if self.io.reads[source.topic] == "broadcast":
+        route = self.io.reads[source.topic]
+        if route == "broadcast":
             self._remember(source.topic, event, record.value)
             only = commanded.addressee(event)
             return event, sorted(self.scopes) if only is None else [s for s in (only,) if s in self.scopes]
         expected = event_key(source.topic, event)
         if record.source is None and record.key != expected:
             raise Refused("KEY_MISMATCH", f"key {record.key!r}, but the value belongs to {expected!r}")
-        if self.io.reads[source.topic] == "gather":  # what spans symbols has one scope
+        if route == "gather":  # what spans symbols has one scope
             return event, [GLOBAL]
         scope = catalogue.scope_of(source.topic, expected.decode())
         if scope == GLOBAL:
@@ -211,7 +215,7 @@ class PartitionFold:
         key = self.agent.sticky_key(event)
         if key is not None:
             kept = commanded.without_state(event)
-            whole = kept is event and value is not None
+            whole = kept is event and value is not None and value[:2] == SINGLE_OBJECT  # readable without a registry
             self.sticky[key] = (topic, value if whole else self.codec.encode(topic, kept), kept)  # type: ignore[assignment]
 
     def _step(self, scope: str, event: Event, offset: int) -> list[Outgoing]:
@@ -224,13 +228,17 @@ class PartitionFold:
         born = scope not in self.scopes
         changed = born or state is not entry.state
         if changed:
-            entry = replace(entry, state=state, offset=offset)
+            entry = Scope(state, offset, entry.anchor_offset, entry.anchor_hash)
         out: list[Outgoing] = []
         for output in outputs:
             entry = self._publish(scope, entry, output, offset, out)
         # From here on nothing can fail: a step counts as a whole or, where an output is refused, not at all.
         self.counters.applied += 1
         self.counters.emitted += len(out)
+        for topic, made in outputs:
+            self.made[topic] += 1
+            if topic == "policy.applied":
+                self.changed += _changed(made)
         if changed or entry is not self.scopes[scope]:
             self.keeper.touch(scope, changed)
             self.scopes[scope] = entry
@@ -250,15 +258,27 @@ class PartitionFold:
             state_hash = self.state_hash(scope, entry.state)
             event = msgspec.structs.replace(event, provenance=self._provenance(entry, offset, state_hash))
             if isinstance(event, PolicyRecord):
-                entry = replace(entry, anchor_offset=offset, anchor_hash=state_hash)
-        out.append(self._encode(topic, event, offset))
+                entry = Scope(entry.state, entry.offset, offset, state_hash)
+        out.append(self.encoded(topic, event, offset))
         if topic == "policy.ledger":  # the ledger first: it is the truth, the other a view
-            out.append(self._encode("policy.current", event, offset))
+            out.append(self._viewed(out[-1], offset))
         return entry
 
-    def _encode(self, topic: str, event: Event, offset: int) -> Outgoing:
-        ce_id = f"{self.agent.name}:{self.partition}-{offset}:{self._number}"
-        self._number += 1
+    def _next_id(self, offset: int) -> str:
+        """Id of the next output of the record at an offset."""
+        ce_id = f"{self.agent.name}:{self.partition}-{offset}:{self.number}"
+        self.number += 1
+        return ce_id
+
+    def _viewed(self, written: Outgoing, offset: int) -> Outgoing:
+        """A version on the ledger again, for `policy.current`: of one schema, so the same bytes, with another id."""
+        ce_id = self._next_id(offset).encode()
+        headers = tuple([(k, ce_id if k == CE_ID else v) for k, v in written.headers])
+        return written._replace(topic="policy.current", headers=headers)
+
+    def encoded(self, topic: str, event: Event, offset: int) -> Outgoing:
+        """The next output of the record at an offset; `number` counts them."""
+        ce_id = self._next_id(offset)
         try:
             return encode_event(self.codec, topic, event, ce_id, getattr(event, "source", self.agent.name))
         except Refused as refused:
@@ -381,16 +401,20 @@ class PartitionFold:
         """What follows is folded from the state as it is now, by the code that runs now; see `root_reason`."""
         self.root_offset, self.root_reason = self.offset, reason
         for scope, entry in self.scopes.items():
-            self.scopes[scope] = replace(entry, anchor_offset=max(entry.offset, self.offset),
-                                         anchor_hash=self.state_hash(scope, entry.state))
+            self.scopes[scope] = entry._replace(anchor_offset=max(entry.offset, self.offset),
+                                                anchor_hash=self.state_hash(scope, entry.state))
         self.keeper.rewrite()
         self.keeper.begin_epoch(self.head())
 
 
-def _number(record: Incoming, name: str) -> int | None:
-    """A header that holds digits; None for anything else."""
-    text = header(record.headers, name)
-    return int(text) if text is not None and text.isascii() and text.isdigit() else None
+def _changed(applied: Any) -> bool:
+    """Whether a `PolicyApplied` was executed as the policy recommended, and not as the baseline would have been."""
+    return bool(applied.executed_action == applied.recommended_action != applied.baseline_action)
+
+
+def _number(value: bytes | None) -> int | None:
+    """A header's value of ASCII digits; None for anything else."""
+    return int(value) if value is not None and value.isdigit() else None
 
 
 class OtherFormat(Exception):

@@ -27,9 +27,10 @@ from streams.held import wiped
 from streams.identity import Identity
 from streams.lane import FoldLane
 from streams.logcheck import LogCheck
+from streams.many import ManyFold, Packed
 from streams.records import Outgoing
 from streams.relay import Relay
-from streams.restore import InputLost, Restored, restore
+from streams.restore import InputLost, Progress, Restored, restore
 from streams.settings import Settings
 from streams.stats import AgentStats
 from streams.trainers.jobs import has_jobs
@@ -62,12 +63,14 @@ class AgentHost:
         self.io = catalogue.AGENTS[agent.name]
         self.stats = AgentStats(agent.name)
         self.lanes: dict[TP, FoldLane] = {}
-        self._codec = codec
+        self.ready = False  # the partitions that the group gave are taken up, with their state
+        self.progress = Progress(wanted=settings.metrics_port > 0)
+        self.codec = codec
         self._identity = identity
         self._names = {settings.topic(name): name for name in (*self.io.reads, self.io.input_topic)}
         self._input = settings.topic(self.io.input_topic)
         self._changelog = settings.topic(self.io.changelog)
-        self.alerts = Alerts(settings, agent.name)
+        self.alerts = Alerts(settings, agent.name, codec=codec)
         self.log = LogCheck(self.io, settings, self.alerts)
         self.trainers = Trainers(agent, codec, slots=slots or asyncio.Semaphore(settings.trainers), alerts=self.alerts,
                                  stats=self.stats, publish=self._publish, fail=self.fail) if has_jobs(agent) else None
@@ -76,7 +79,7 @@ class AgentHost:
         self._committer: Committer | None = None
         self._relay: Relay | None = None
         self.app = BatchApp(settings.group(agent.name), consumer=settings.member(), producer=settings.producer(),
-                            owner=self)
+                            owner=self, columns=self._input if ManyFold.possible(agent, self.io) else None)
         self._bind()
 
     def _bind(self) -> None:
@@ -108,7 +111,7 @@ class AgentHost:
             return
         records = batch.take()
         if records:
-            self.stats.batch(len(records))
+            self.stats.batch(sum(len(r) if isinstance(r, Packed) else 1 for r in records))
             await lane.take(records)
 
     async def _relay_batch(self, batch: Any) -> None:
@@ -144,10 +147,11 @@ class AgentHost:
         began = time.monotonic()
 
         def stale() -> bool:
-            return self._taking_up != turn or self.app.should_stop
+            return self._taking_up != turn or self.app.should_stop or not awake.beat()
 
         loop, producer, thread = asyncio.get_running_loop(), self.app.sender, self.app.poll_thread
         assert thread is not None, "partitions come from a running consumer"
+        awake = thread.awake
         seen = await loop.run_in_executor(None, self.log.look, stale)
         if seen is None:
             return {}
@@ -156,8 +160,8 @@ class AgentHost:
         sources = {} if self.io.direct else {tp: self._names[tp.topic] for tp in tps - inputs}
         try:
             restored = await loop.run_in_executor(
-                None, restore, self.settings.client(), self._codec, self._new_fold, inputs, self._changelog, stale,
-                self.settings.topic(BLOBS))
+                None, restore, self.settings.client(), self.codec, self._new_fold, inputs, self._changelog, stale,
+                self.settings.topic(BLOBS), self.progress)
         except InputLost as lost:
             raise self.log.of_restoring(lost) from lost
         self.log.check_inputs(restored, committed, seen)
@@ -171,14 +175,14 @@ class AgentHost:
             return {}  # the group has moved on; a fence now would shut the new owner out
         await self._wipe(restored)
         await relay.take_up(sources, seen.partitions[self._input], seen.ids)
-        if self._taking_up != turn:
+        if stale():
             return {}
         self._committer, self._relay, self.log.seen = committer, relay, seen
         if self.trainers is not None:
             self.trainers.keep(inputs)
         self.lanes = {
             tp: FoldLane(tp, found.fold, producer=producer, committer=committer, wire=self.settings.topic,
-                         stats=self.stats, fail=self.fail, end=found.end,
+                         stats=self.stats, fail=self.fail, end=found.end, ours=awake.beat,
                          offer=None if self.trainers is None else self.trainers.offer)
             for tp, found in restored.items()
         }
@@ -188,11 +192,12 @@ class AgentHost:
             if found.start > (committed.get(tp) or 0):  # a worker was killed between its flush and its commit
                 committer.mark(tp, found.start)
         self._report(restored, sources, time.monotonic() - began)
+        self.ready = True
         self._recovering = asyncio.ensure_future(self._recover(starts, committed, turn))
         return starts
 
     def _new_fold(self, partition: int) -> PartitionFold:
-        return PartitionFold(self.agent, partition, self._codec, self._identity)
+        return PartitionFold(self.agent, partition, self.codec, self._identity)
 
     async def _recover(self, starts: Mapping[TP, int], committed: Mapping[TP, int | None], turn: int) -> None:
         """Take back the alerts of what is well; of what is folded again, once it is stored as far as it was."""
@@ -220,6 +225,7 @@ class AgentHost:
 
     def _report(self, restored: Mapping[TP, Restored], sources: Mapping[TP, str], took_s: float) -> None:
         self.stats.rebalances += 1
+        self.stats.take_up_s = took_s
         self.stats.last_offset = {tp.partition: found.fold.offset for tp, found in restored.items()}
         self.stats.flushed_offset = dict(self.stats.last_offset)
         self.stats.refused = {tp.partition: found.fold.counters.refused for tp, found in restored.items()}
@@ -230,6 +236,7 @@ class AgentHost:
     async def let_go(self) -> None:
         """Flush what was folded, wait for what was copied, commit; in time, whatever happens."""
         self._taking_up += 1
+        self.ready = False
         lanes, self.lanes = list(self.lanes.values()), {}
         if self.trainers is not None and self.app.should_stop:
             await self.trainers.stop()
@@ -253,6 +260,7 @@ class AgentHost:
             self._committer.again()
 
     def _abandon(self) -> None:
+        self.ready = False
         for lane in self.lanes.values():
             lane.abandon()
         self.lanes = {}
@@ -268,8 +276,9 @@ class AgentHost:
         if thread is not None and thread.assigned and not self.app.failed.is_set():
             try:
                 lags = await asyncio.wait_for(thread.lags(), 2)
-                self.stats.lag = {f"{tp.topic}-{tp.partition}": max(0, end - at) for tp, (end, at) in lags.items()
-                                  if end >= 0 and at >= 0}
+                folded = {tp: lane.fold.offset + 1 for tp, lane in self.lanes.items()}  # what was fetched may wait here
+                self.stats.lag = {f"{tp.topic}-{tp.partition}": max(0, end - folded.get(tp, at))
+                                  for tp, (end, at) in lags.items() if end >= 0 and at >= 0}
             except (TimeoutError, ck.KafkaException):
                 pass  # the figures of a second ago stand; the next second asks again
         return self.stats.row()

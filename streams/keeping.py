@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from agents.contract import State
 from schemas.events import PartitionHead, ScopeState
 from streams.blobs import Blobs, Chunk, chunks, deletions, heavy_values, named
 from streams.held import ROOT, SLOTS, Held, checkpoint_key
@@ -59,7 +60,10 @@ class Keeper:
     def __init__(self, fold: PartitionFold) -> None:
         self._fold = fold
         self._dirty: dict[str, None] = {}
-        self._hashes: dict[str, int] = {}  # of the scopes' present states, as far as known; summed at every flush
+        self._hashes: dict[str, int] = {}  # of the scopes' present states, as far as known
+        self._total = 0  # their sum: a flush looks at what has changed, not at a thousand other scopes
+        self._unhashed: dict[str, None] = {}  # scopes whose hash is not known
+        self._encoded_states: dict[str, tuple[State, bytes]] = {}  # while a flush is made: each is encoded once
         self._counted: dict[str, int] = {}  # as the newest head counts them
         self._uncounted: dict[str, None] = {}  # written since the newest head
         self._torn: set[str] = set()  # scopes that hold input beyond the newest head
@@ -69,6 +73,7 @@ class Keeper:
         self._root = Flush([], None)
         self._named: dict[str, dict[str, set[str]]] = {}  # blobs that kept rows name, by scope and row
         self._stored: dict[str, dict[str, int]] = {}  # chunks of blobs that are on the log, by scope
+        self._renamed: dict[str, None] = {}  # scopes whose rows may name other blobs than at the last flush
 
     # ------------------------------------------------------------------ what has changed
     @property
@@ -79,7 +84,8 @@ class Keeper:
     def touch(self, scope: str, changed: bool) -> None:
         """A scope has to be written; `changed`: its state is another one."""
         if changed:
-            self._hashes.pop(scope, None)
+            self._total -= self._hashes.pop(scope, 0)
+            self._unhashed[scope] = None
         self._dirty[scope] = None
 
     def rewrite(self) -> None:
@@ -96,13 +102,32 @@ class Keeper:
     def _hash(self, scope: str) -> int:
         """SHA-256 of a scope's present state."""
         if scope not in self._hashes:
-            self._hashes[scope] = int(self._fold.state_hash(scope, self._fold.scopes[scope].state), 16)
+            self._hashed(scope, int(hash_of(scope, self._state(scope)), 16))
         return self._hashes[scope]
+
+    def _hashed(self, scope: str, number: int) -> None:
+        self._total += number - self._hashes.get(scope, 0)
+        self._hashes[scope] = number
+        self._unhashed.pop(scope, None)
+
+    def _state(self, scope: str) -> bytes:
+        """A scope's present state in Avro."""
+        state = self._fold.scopes[scope].state
+        known = self._encoded_states.get(scope)
+        if known is None or known[0] is not state:
+            known = self._encoded_states[scope] = state, self._fold.state_bytes(state)
+        return known[1]
 
     def digest(self) -> str:
         """Order-independent digest of all scopes as of the fold's offset, 64 hex digits."""
-        return _digest(self._counted.get(s, 0) if s in self._torn and self._beyond(s) else self._hash(s)
-                       for s in self._fold.scopes)
+        scopes = self._fold.scopes
+        if len(self._hashes) + len(self._unhashed) != len(scopes):  # they were put there, not folded
+            self._hashes = {s: h for s, h in self._hashes.items() if s in scopes}
+            self._total = sum(self._hashes.values())
+            self._unhashed = {s: None for s in scopes if s not in self._hashes}
+        for scope in list(self._unhashed):
+            self._hash(scope)
+        return _digest([self._total, *(self._counted.get(s, 0) - self._hash(s) for s in self._torn if self._beyond(s))])
 
     def _beyond(self, scope: str) -> bool:
         return self._fold.scopes[scope].offset > self._fold.offset
@@ -112,7 +137,7 @@ class Keeper:
         for row in rows:
             written = int(hash_of(row.scope, row.state), 16)
             if row.format_version == self._fold.agent.format_version:
-                self._hashes[row.scope] = written
+                self._hashed(row.scope, written)
             if row.input_offset <= self._fold.offset:
                 self._counted[row.scope] = written
                 continue
@@ -134,6 +159,7 @@ class Keeper:
                 if row.format_version == self._fold.agent.format_version else None
             names = set() if state is None else named(state, self._fold.agent.heavy)
             self._named.setdefault(row.scope, {})[key.decode()] = names
+        self._renamed = dict.fromkeys(self._stored)
 
     # ------------------------------------------------------------------ what is written
     def flush(self, head: PartitionHead) -> Flush:
@@ -157,6 +183,7 @@ class Keeper:
         self._root = Flush([], None)
         if not ahead:
             self._head(out, head)
+        self._encoded_states.clear()
         return out
 
     def _head(self, out: Flush, head: PartitionHead) -> None:
@@ -189,8 +216,8 @@ class Keeper:
 
     def _row(self, key: bytes, scope: str, out: Flush) -> tuple[bytes, bytes]:
         fold, entry = self._fold, self._fold.scopes[scope]
-        state = fold.state_bytes(entry.state)
-        self._hashes[scope] = int(hash_of(scope, state), 16)
+        state = self._state(scope)
+        self._hashed(scope, int(hash_of(scope, state), 16))
         if fold.agent.heavy:
             self._blobs(key, scope, heavy_values(entry.state, fold.agent.heavy), out)
         row = ScopeState(
@@ -210,10 +237,13 @@ class Keeper:
                 out.blobs += written
                 stored[name] = len(written)
         self._named.setdefault(scope, {})[key.decode()] = set(values)
+        self._renamed[scope] = None
 
     def _freed(self) -> Iterator[Chunk]:
         """Tombstones of the blobs that no row names since the last flush, which is acknowledged by now."""
-        for scope, stored in self._stored.items():
+        renamed, self._renamed = self._renamed, {}
+        for scope in renamed:
+            stored = self._stored.get(scope, {})
             used = set().union(*self._named.get(scope, {}).values())
             for name in [n for n in stored if n not in used]:
                 yield from deletions(self._fold.agent.name, scope, name, stored.pop(name))

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from time import perf_counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from time import perf_counter, thread_time
 from typing import Any
 
 from faust.types import TP
@@ -19,7 +19,8 @@ from faust.types import TP
 from streams.blobs import TOPIC as BLOBS
 from streams.fold import PartitionFold
 from streams.held import seal
-from streams.records import Incoming, headers_of
+from streams.many import ManyFold, Packed, packed
+from streams.records import Incoming, Outgoing, headers_of
 from streams.stats import AgentStats
 from streams.trainers.jobs import Asked, OpenJobs
 from streams.transport.commit import Committer
@@ -32,7 +33,12 @@ Offer = Callable[[TP, Mapping[str, Asked], int], None]
 
 SLICE_S = 0.01  # the other agents of the process wait no longer than this for the event loop
 SLOW_STEP_S = 1.0
-FLUSH_INTERVAL_S = 0.2  # least time between two flushes of a partition: what a crash folds again at most
+FLUSH_INTERVAL_S = 0.2  # least time between two flushes of a partition
+FLUSH_INTERVAL_MAX_S = 1.0  # longest: what a crash folds again at most
+FLUSH_SHARE = 1 / 256  # of the event loop's time, which some dozens of partitions share
+MANY_RECORDS = 64  # fewer are not worth columns
+CHUNK_RECORDS = 10_000  # most that are taken in columns at once, and least, however long they take
+LEAST_RECORDS = 1_000
 UNFLUSHED_RECORDS = 50_000  # the fold waits when so many records await their flush
 
 
@@ -50,14 +56,18 @@ class FoldLane:
         offer: takes the open jobs of the state each time that one is durable; None: the agent has none.
         end: input offset up to which the log reached when the state was taken up: until that is folded, a job that is
             open may have its result there.
+        ours: asked before state is written: False where the group may have given the partition to another meanwhile;
+            then nothing is written any more, and the owner of the partitions is told to let them go.
     """
 
     def __init__(self, tp: TP, fold: PartitionFold, *, producer: DriverProducer, committer: Committer,
                  wire: Callable[[str], str], stats: AgentStats, fail: Callable[[BaseException], None],
-                 offer: Offer | None = None, end: int = 0) -> None:
+                 offer: Offer | None = None, end: int = 0, ours: Callable[[], bool] = lambda: True) -> None:
         self.tp = tp
         self.fold = fold
         self.broken = False
+        self._many = ManyFold(fold) if ManyFold.possible(fold.agent, fold.io) else None
+        self._chunk = CHUNK_RECORDS
         self._producer = producer
         self._committer = committer
         self._wire = wire
@@ -67,6 +77,7 @@ class FoldLane:
         self._fail = fail
         self._offer = offer
         self._end = end
+        self._ours = ours
         self._jobs = OpenJobs(fold)
         self._closed = False
         self._boundary = asyncio.Lock()  # held while records are folded whose outputs have not left yet
@@ -74,6 +85,7 @@ class FoldLane:
         self._acks: list[asyncio.Future[Any]] = []
         self._flushed = fold.offset
         self._unflushed = 0
+        self._flush_s = 0.0  # what the newest flush took of the event loop's time
         self._room = asyncio.Event()
         self._room.set()
         self._flusher: asyncio.Task[None] | None = None
@@ -81,6 +93,8 @@ class FoldLane:
     async def take(self, records: Sequence[Any]) -> None:
         """Fold records, in slices that leave the event loop to others."""
         at = 0
+        if self._many is not None:
+            records = list(self._units(records))
         while at < len(records):
             await self._room.wait()
             async with self._boundary:
@@ -92,15 +106,15 @@ class FoldLane:
                 await asyncio.sleep(0)
 
     async def _slice(self, records: Sequence[Any], at: int) -> int:
-        fold, rows, began, first = self.fold, [], perf_counter(), at
+        fold, rows, began, count = self.fold, [], perf_counter(), 0
         until = step_began = began
         until += SLICE_S
         try:
             while at < len(records):
-                record = records[at]
+                outs, folded = self._fold_unit(records[at])
                 at += 1
-                for out in fold.apply(Incoming(
-                        record.offset(), record.key(), record.value(), headers_of(record.headers()))):
+                count += folded
+                for out in outs:
                     rows.append(Row(self._wire(out.topic), out.key, out.value, out.headers))
                 now = perf_counter()
                 if now - step_began > SLOW_STEP_S:
@@ -114,11 +128,39 @@ class FoldLane:
         except BaseException:
             self.broken = True  # folded, but not published: nothing of this may be flushed
             raise
-        self._unflushed += at - first
+        self._unflushed += count
         if self._unflushed >= UNFLUSHED_RECORDS:
             self._room.clear()
-        self._stats.folded(self.tp.partition, at - first, len(rows), fold.offset, fold.counters)
+        self._stats.folded(self.tp.partition, count, len(rows), fold.offset, fold.counters,
+                           step_began - began)
         return at
+
+    def _units(self, records: Sequence[Any]) -> Iterator[Any]:
+        """What is folded at a time: a record, or packed ones, a slice's worth as far as one knows."""
+        few: list[Any] = []
+        for record in records:
+            if isinstance(record, Packed):
+                yield from few
+                few = []
+                for start in range(0, len(record), self._chunk):
+                    yield record.part(start, start + self._chunk)
+            else:
+                few.append(record)
+        if self._many is None or len(few) < MANY_RECORDS:
+            yield from few
+        else:
+            yield from (packed(few[start:start + self._chunk]) for start in range(0, len(few), self._chunk))
+
+    def _fold_unit(self, unit: Any) -> tuple[list[Outgoing], int]:
+        """What to publish, and how many records were folded."""
+        if not isinstance(unit, Packed):
+            return self.fold.apply(Incoming(unit.offset(), unit.key(), unit.value(), headers_of(unit.headers()))), 1
+        assert self._many is not None, "packed records for an agent that does not take them"
+        began = thread_time()  # not the clock: what others take of the processor says nothing of the records
+        outs = self._many.apply(unit)
+        fitting = int(len(unit) * SLICE_S / max(thread_time() - began, 1e-6))
+        self._chunk = min(max(fitting, LEAST_RECORDS), CHUNK_RECORDS)  # less where many are taken by themselves
+        return outs, len(unit)
 
     # ------------------------------------------------------------------ state out
     def start(self) -> None:
@@ -136,7 +178,7 @@ class FoldLane:
         try:
             while (self.fold.offset > self._flushed or self.fold.keeper.unsaved) and not self.broken:
                 await self.flush()
-                await asyncio.sleep(FLUSH_INTERVAL_S)
+                await asyncio.sleep(min(max(FLUSH_INTERVAL_S, self._flush_s / FLUSH_SHARE), FLUSH_INTERVAL_MAX_S))
         except asyncio.CancelledError:
             raise
         except Exception as exc:
@@ -148,17 +190,24 @@ class FoldLane:
             async with self._boundary:
                 if self.broken or not (self.fold.offset > self._flushed or self.fold.keeper.unsaved):
                     return
+                if not self._ours():
+                    return
                 acks, self._acks = self._acks, []
                 count, self._unflushed, offset = self._unflushed, 0, self.fold.offset
+                began = perf_counter()
                 try:
                     flush = self.fold.flush()
                     jobs, event_ms = self._jobs.look(), self.fold.event_ms
                 except BaseException:
                     self.broken = True
                     raise
+                self._flush_s = perf_counter() - began
             try:
                 for ack in acks:
                     await ack
+                if not self._ours():
+                    self.broken = True
+                    return
                 if flush.blobs:
                     await (await self._producer.send_rows(
                         [Row(self._blobs, key, value, (), self.tp.partition) for key, value in flush.blobs]))
@@ -171,7 +220,7 @@ class FoldLane:
         self._room.set()
         if flush.offset is not None:
             self._committer.mark(self.tp, flush.offset + 1)
-        self._stats.flushed(self.tp.partition, count, offset)
+        self._stats.flushed(self.tp.partition, count, offset, perf_counter() - began)
         self._offer_jobs(jobs, offset, event_ms)
 
     def _offer_jobs(self, jobs: Mapping[str, Asked], offset: int, event_ms: int) -> None:

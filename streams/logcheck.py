@@ -139,6 +139,8 @@ class LogCheck:
             now = self._cluster.look(self.topics, stop)
         except LogChanged as lost:
             return lost
+        except ck.KafkaException:  # it refuses to say
+            return failed
         if now is None:
             return failed
         if (lost_meanwhile := self.changed(now)) is not None:

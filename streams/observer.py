@@ -15,18 +15,18 @@ from dataclasses import dataclass, field
 from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 
 from schemas.catalogue import TOPICS
-from schemas.codec import Codec
 from schemas.events import DecisionOutcome, EquityMarked, PolicyApplied, TradeClosed
 from schemas.refused import Refused
 from streams.records import CE_ID, header, headers_of, output_id
 from streams.settings import Settings
+from streams.subjects import codec_for
 from streams.transport.logs import LIBRDKAFKA
 
 WATCHED = (
     "market.candles", "market.features", "market.regime.changed", "rl.meta.strategy_selected",
     "execution.trade.closed", "decision.outcome", "policy.applied", "execution.equity.marked", "learning.experience",
     "learning.orphan", "learning.drift.detected", "rl.q_learning.updated", "rl.meta.updated", "policy.ledger",
-    "risk.mode.changed",
+    "risk.mode.changed", "rl_v3.training.started", "rl_v3.training.completed", "rl_v3.decision",
 )
 RISK = b"risk_controller/global"  # a policy of rules, there from the first mark on
 TOLD_LATER = 20
@@ -90,7 +90,7 @@ class Observer:
         self._settings = settings
         self._marks = settings.topic("execution.equity.marked")
         self._prefix = len(settings.topic(""))
-        self._codec = Codec()
+        self._codec = codec_for(settings)
         self._newest: dict[tuple[str, int, str, int], tuple[int, int]] = {}
         self._stop = threading.Event()
         self._consumer = Consumer({

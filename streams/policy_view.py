@@ -93,21 +93,28 @@ def network_dict(record: PolicyRecord) -> dict[str, Any]:
 
 
 def network_table(record: PolicyRecord) -> Table:
-    """What the network says of each regime where every other input is at its mean: probabilities, and the value."""
-    n = record.network
+    """What the network says of each regime where every other input is at its mean: probabilities, and the value.
+
+    Of the trader it is what it says without a position: what reduces or closes one is not valid then.
+    """
+    n, trader = record.network, record.agent == "ppo_trader"
     assert n is not None
-    table = Table(title="Probability of being drawn where all inputs but the regime are at their means",
+    allowed = [a not in ("REDUCE", "CLOSE", "EMERGENCY_FLATTEN") or not trader for a in record.actions]
+    table = Table(title="Probability of being drawn where all inputs but the regime are at their means" if not trader
+                  else "Probability without a position, all inputs but the regime at 0",
                   caption="* greedy. value: what the critic expects of such a state.")
-    for name in ("regime", *record.actions, "value, R"):
+    for name in ("regime", *record.actions, "value, %" if trader else "value, R"):
         table.add_column(name, justify="left" if name == "regime" else "right")
     network = read(n.weights, n.activation, len(n.inputs), len(record.actions))
     scaling = Scaling(means=n.means, deviations=n.deviations, clip=n.clip)
     for regime in REGIME_SYMBOLS:
-        numbers = tuple(float(name == f"regime_{regime}") if name.startswith("regime_") else mean
-                        for name, mean in zip(n.inputs, n.means, strict=True))
+        numbers = tuple(float(name.removeprefix("regime_") == regime) if name.removeprefix("regime_") in REGIME_SYMBOLS
+                        else mean for name, mean in zip(n.inputs, n.means, strict=True))
         found = network.applied(scaling, numbers)
-        table.add_row(regime, *(f"{'*' if i == found.greedy else ''}{p:.1%}" for i, p in
-                                enumerate(found.probabilities)), f"{found.value:+.3f}")
+        kept = [p * ok for p, ok in zip(found.probabilities, allowed, strict=True)]
+        best = kept.index(max(kept)) if trader else found.greedy
+        table.add_row(regime, *(f"{'*' if i == best else ''}{p / sum(kept):.1%}" for i, p in enumerate(kept)),
+                      f"{found.value:+.3f}")
     return table
 
 
@@ -115,10 +122,11 @@ def head_lines(held: Held) -> list[str]:
     """What stands above the table: version, validity, what it was learned from, provenance."""
     r, p = held.record, held.record.provenance
     until = "no end" if r.valid_until_ms is None else utc(r.valid_until_ms)
+    what = "training runs" if r.agent == "ppo_trader" else "outcomes"
     lines = [
         f"{r.policy_id}  version {r.version}  {r.status}  ({r.reason})",
         f"valid     {utc(r.valid_from_ms)} to {until}; past it: {r.fallback}",
-        f"learned   {r.outcomes} outcomes; source {r.source}, {r.origin}",
+        f"learned   {r.outcomes} {what}; source {r.source}, {r.origin}",
         f"edge      {edge_sentence(r)}",
         f"read at   {held.place}",
     ]
@@ -150,6 +158,8 @@ def head_lines(held: Held) -> list[str]:
 def edge_sentence(record: PolicyRecord) -> str:
     """What the policy claims of its own outcomes, and what it rests on, in words."""
     e = record.edge
+    if record.agent == "ppo_trader":
+        return "none is claimed: it learns in a simulated market, not from outcomes"
     if record.edge_claim is None or e is None:
         few = f", {record.outcomes} of {MIN_OUTCOMES} outcomes" if record.outcomes < MIN_OUTCOMES else ""
         return f"not evaluated{few}"

@@ -78,7 +78,8 @@ def judged(codec: Codec, topic: str, lines: Iterable[str]) -> Iterator[Judged]:
             yield Judged(n, None, refused.reason, refused.detail)
             continue
         assert record.value is not None
-        ce_id = f"produced:{hashlib.sha256(record.value).hexdigest()[:32]}"  # a repeat of the line has it too
+        digest = hashlib.sha256(codec.canonical(record.value) or b"").hexdigest()
+        ce_id = f"produced:{digest[:32]}"  # a repeat of the line has it too
         yield Judged(n, record._replace(headers=(("ce_id", ce_id.encode()), *record.headers[1:])))
 
 

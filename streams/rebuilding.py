@@ -8,7 +8,7 @@ parent. Version numbers go on above the newest on the ledger, because whoever ho
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from confluent_kafka import Producer
@@ -209,8 +209,8 @@ def _begun_anew(fold: PartitionFold, held: Held[str], blobs: Blobs | None, only:
 
 def _numbered(fold: PartitionFold, versions: Mapping[str, int]) -> None:
     for scope, entry in fold.scopes.items():
-        fold.scopes[scope] = replace(entry, state=fold.agent.numbered(entry.state, versions.get(scope, 0)),
-                                     offset=min(entry.offset, fold.offset))
+        fold.scopes[scope] = entry._replace(state=fold.agent.numbered(entry.state, versions.get(scope, 0)),
+                                            offset=min(entry.offset, fold.offset))
 
 
 def _versions(log: LogReader, codec: Codec, agent: str) -> dict[str, int]:

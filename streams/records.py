@@ -6,15 +6,15 @@ it from.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator, Mapping
+from typing import NamedTuple, Protocol, TypeVar
 
 from agents.contract import Tombstone
 from schemas import catalogue
 from schemas.catalogue import TOPICS
 from schemas.codec import Codec
 from schemas.events import Event, PolicyRecord
+from schemas.refused import Refused
 
 Headers = tuple[tuple[str, bytes], ...]
 
@@ -32,8 +32,6 @@ REDRIVEN_FROM = "redriven_from"
 REDRIVEN_FOR = "redriven_for"
 HEAD_KEY = b"head"
 SCOPE_PREFIX = "scope:"
-
-_OUTPUT_ID = re.compile(r"([a-z0-9_]+):([0-9]{1,9})-([0-9]{1,18}):([0-9]{1,9})")
 
 
 class Outgoing(NamedTuple):
@@ -76,37 +74,57 @@ def headers_of(
     if not raw:
         return ()
     pairs = raw.items() if isinstance(raw, Mapping) else raw
-    return tuple((k, v if isinstance(v, bytes) else b"" if v is None else v.encode()) for k, v in pairs)
+    return tuple([(k, v if isinstance(v, bytes) else b"" if v is None else v.encode()) for k, v in pairs])
 
 
 def header(headers: Headers, name: str) -> str | None:
     """Last header of a name, as text; None where there is none or it is not UTF-8."""
     for key, value in reversed(headers):
         if key == name:
-            try:
-                return value.decode()
-            except UnicodeDecodeError:
-                return None
+            return text_of(value)
     return None
+
+
+def text_of(value: bytes | None) -> str | None:
+    """A header's value as text; None where there is none or it is not UTF-8."""
+    try:
+        return None if value is None else value.decode()
+    except UnicodeDecodeError:
+        return None
+
+
+class _Valued(Protocol):
+    @property
+    def value(self) -> bytes | None:
+        """Bytes of a record."""
+
+
+V = TypeVar("V", bound=_Valued)
+
+
+def readable(codec: Codec, topic: str, records: Iterable[V]) -> Iterator[tuple[V, Event]]:
+    """Records of a topic with their events; those that cannot be decoded are passed over, as the agents refuse them."""
+    for record in records:
+        try:
+            event = codec.decode(topic, record.value)
+        except Refused:
+            continue
+        yield record, event
 
 
 def event_key(topic: str, event: Event) -> bytes:
     """Record key of an event, by the catalogue."""
     name = TOPICS[topic].key
-    return str(getattr(event, name)).encode() if hasattr(event, name) else name.encode()
+    return str(getattr(event, name, name)).encode()
 
 
 def encode_event(codec: Codec, topic: str, event: Event, ce_id: str, source: str) -> Outgoing:
-    """An event as a record: key and headers in plain text, value in Avro; a tombstone has none."""
-    headers: list[tuple[str, bytes]] = [
-        (CE_ID, ce_id.encode()),
-        (CE_TYPE, event.SCHEMA_NAME.encode()),
-        (SOURCE, source.encode()),
-    ]
+    """An event as a record: key and headers in plain text, value in Avro, framed by the codec; a tombstone has none."""
+    headers: Headers = ((CE_ID, ce_id.encode()), (CE_TYPE, event.SCHEMA_NAME.encode()), (SOURCE, source.encode()))
     if isinstance(event, PolicyRecord):
-        headers += [("policy_id", event.policy_id.encode()), ("version", str(event.version).encode())]
-    value = None if isinstance(event, Tombstone) else codec.encode(topic, event)
-    return Outgoing(topic, event_key(topic, event), value, tuple(headers), event)
+        headers += (("policy_id", event.policy_id.encode()), ("version", str(event.version).encode()))
+    value = None if isinstance(event, Tombstone) else codec.encode(topic, event, codec.ids.get(topic))
+    return Outgoing(topic, event_key(topic, event), value, headers, event)
 
 
 def dead_letter(source: Source, record: Incoming, reason: str, detail: str, by: str) -> Outgoing:
@@ -129,9 +147,13 @@ def output_id(ce_id: str | None) -> tuple[str, int, int, int] | None:
     >>> output_id("decision:3-120:1")
     ('decision', 3, 120, 1)
     """
-    if ce_id is None:
+    parts = ce_id.split(":") if ce_id is not None and ce_id.isascii() else ()
+    if len(parts) != 3 or parts[0] not in catalogue.AGENTS:
         return None
-    match = _OUTPUT_ID.fullmatch(ce_id)
-    if match is None or match[1] not in catalogue.AGENTS:
+    partition, _, offset = parts[1].partition("-")
+    n = parts[2]
+    if not (partition.isdigit() and offset.isdigit() and n.isdigit()):
         return None
-    return match[1], int(match[2]), int(match[3]), int(match[4])
+    if len(partition) > 9 or len(offset) > 18 or len(n) > 9:
+        return None
+    return parts[0], int(partition), int(offset), int(n)

@@ -49,6 +49,8 @@ def targets(route: Route, topic: str, key: bytes | None, partitions: int) -> Seq
 
     >>> targets("gather", "system.health.alert", None, 4), targets("broadcast", "system.clock", None, 2)
     ((0,), range(0, 2))
+    >>> targets("global", "policy.ledger", b"q_learning/A", 2), targets("global", "policy.ledger", b"risk/global", 2)
+    ((), range(0, 2))
     >>> targets("by_scope", "market.candles", None, 4)
     'NO_KEY'
     """
@@ -64,7 +66,9 @@ def targets(route: Route, topic: str, key: bytes | None, partitions: int) -> Seq
         return "BAD_KEY"
     if not scope:
         return "BAD_KEY"
-    return range(partitions) if scope == GLOBAL else (partition_of(scope.encode(), partitions),)
+    if scope == GLOBAL:
+        return range(partitions)
+    return () if route == "global" else (partition_of(scope.encode(), partitions),)
 
 
 class RelayLane:
@@ -114,6 +118,7 @@ class RelayLane:
             letter = dead_letter(Source(self.topic, self.tp.partition, offset), Incoming(offset, key, value, headers),
                                  to, detail, relay.io.name)
             rows.append(Row(relay.wire(letter.topic), letter.key, letter.value, letter.headers))
+            relay.stats.unroutable += 1
             return
         copied = relay.mark(self.topic, self.tp.partition, offset, headers)
         rows.extend(Row(relay.inbox, key, value, copied, p) for p in to)

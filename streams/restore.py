@@ -49,9 +49,47 @@ class Restored:
     end: int = 0
 
 
+class Progress:
+    """How far changelog partitions are read. Written by the thread that reads, read by any.
+
+    Args:
+        wanted: whether anybody looks: it costs a question to the broker for each partition.
+    """
+
+    def __init__(self, wanted: bool = True) -> None:
+        self.wanted = wanted
+        self._bounds: dict[int, tuple[int, int]] = {}
+        self._next: dict[int, int] = {}
+        self._read = False
+
+    def begin(self, bounds: Mapping[int, tuple[int, int]]) -> None:
+        """First offset held and next offset to be written of each partition that is read now."""
+        self._next = {}
+        self._bounds, self._read = dict(bounds), False
+
+    def at(self, partition: int, offset: int) -> None:
+        """A record was read."""
+        self._next[partition] = offset + 1
+
+    def end(self) -> None:
+        """All is read."""
+        self._read = True
+
+    def shares(self) -> dict[int, float]:
+        """Share of each partition that is read, 0 to 1: by offsets, of which compaction may have left few."""
+        return {p: 1.0 if self._read or high <= low else min(1.0, (self._next.get(p, low) - low) / (high - low))
+                for p, (low, high) in self._bounds.items()}
+
+    @property
+    def share(self) -> float | None:
+        """Of all partitions together; None where nothing is being read."""
+        shares = self.shares()
+        return None if self._read or not shares else sum(shares.values()) / len(shares)
+
+
 def restore(
     client: Mapping[str, str | int], codec: Codec, new: Callable[[int], PartitionFold], inputs: Iterable[TP],
-    changelog: str, stop: Callable[[], bool], blobs_topic: str = BLOBS,
+    changelog: str, stop: Callable[[], bool], blobs_topic: str = BLOBS, progress: Progress | None = None,
 ) -> dict[TP, Restored]:
     """Read the changelog partitions of these input partitions; blocking.
 
@@ -63,6 +101,7 @@ def restore(
         changelog: changelog topic as the broker names it.
         stop: asked between polls; a true answer ends the reading.
         blobs_topic: `state.blobs` as the broker names it; read where the agent keeps heavy state.
+        progress: is told how far the changelog is read.
 
     Raises:
         InputLost: the offset to go on at is not in the log.
@@ -74,12 +113,20 @@ def restore(
 
     def take(tp: TP, message: Any) -> None:
         held[tp.partition].take(codec, message.offset(), message.key() or b"", message.value(), message.headers())
+        if watched is not None:
+            watched.at(tp.partition, message.offset())
 
-    read_to_end(client, {TP(changelog, p) for p in held}, take, stop)
+    changelogs = {TP(changelog, p) for p in held}
+    watched = progress if progress is not None and progress.wanted else None
+    if watched is not None:
+        watched.begin({tp.partition: bounds for tp, bounds in watermarks(client, changelogs, stop).items()})
+    read_to_end(client, changelogs, take, stop)
     blobs = _blobs(client, new, held, blobs_topic, stop)
     ends = watermarks(client, inputs, stop)
     if stop():
         return {}
+    if watched is not None:
+        watched.end()
     return {tp: replace(chosen(new, tp, held[tp.partition], blobs.get(tp.partition), ends[tp]), end=ends[tp][1])
             for tp in inputs}
 
@@ -116,7 +163,8 @@ def chosen(new: Callable[[int], PartitionFold], tp: TP, held: Held[Any], blobs: 
     if low > 0:
         raise InputLost(f"{tp.topic}-{tp.partition} begins at {low}: its first records are deleted, so the damaged "
                         f"state cannot be folded again: {what}")
-    log.error("%s; folding %s-%d again from its beginning, outputs will be repeats", what, tp.topic, tp.partition)
+    log.error("%s; folding %s-%d again from its beginning, outputs will be repeats", what, tp.topic, tp.partition,
+              extra={"topic": tp.topic, "partition": tp.partition})
     return Restored(new(tp.partition), 0, tuple(sorted(held.keys)),
                     f"{what}; {tp.topic}-{tp.partition} is folded again from its beginning")
 

@@ -14,6 +14,7 @@ import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
+from urllib.parse import urlsplit
 
 from platformdirs import user_cache_path, user_data_path
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
@@ -75,10 +76,21 @@ class Settings(BaseSettings):
             replays at full speed, which then cost a fifth less.
         session_timeout_ms: how long a worker may be silent before its groups give its partitions to others. Less than
             the broker's `group.min.session.timeout.ms`, 6000 by default, is refused by it.
+        metrics_port: port of a worker's `/metrics`, `/healthz` and `/readyz`; 0: none.
+        metrics_host: address that they are served on. They need no login: another than loopback shows them to everybody
+            who reaches it.
         trainers: trainer processes at a time in a worker, over all of its agents; others wait for their turn.
         replication_factor: of topics that `topics apply` creates; -1: the broker's default.
+        log_level: least level that a worker logs.
+        log_format: `console`: lines for people, `json`: an object a line. `text` is a former name of `console`.
         broker_port: first port tried by the embedded broker.
         broker_heap_mb: Java heap of the embedded broker, MiB.
+        registry: URL of a schema registry with Confluent's REST; none by default. `registry_username` and
+            `registry_password` are its login by HTTP Basic.
+        registry_ids: ids of schemas there, `ID[,ID]`, whose writers are read beside those of our subjects.
+        framing: how records with an event are written: `single-object` encoding, which needs no registry to be read, or
+            `confluent`, with the registry's schema ids, which Kafka UIs and the usual deserialisers decode. Both are
+            read.
         kafka_home: an unpacked Apache Kafka to use instead of fetched jars; `KAFKA_HOME` is read as well.
     """
 
@@ -94,14 +106,21 @@ class Settings(BaseSettings):
     seed: int = Field(default=0, ge=0, lt=2**63)
     linger_ms: int = Field(default=0, ge=0, le=1000)
     session_timeout_ms: int = Field(default=10_000, ge=1000, le=300_000)
+    metrics_port: int = Field(default=0, ge=0, le=65535)
+    metrics_host: str = Field(default=LOOPBACK, min_length=1, max_length=255)
     trainers: int = Field(default=1, ge=1, le=64)
     replication_factor: int = Field(default=-1, ge=-1, le=32)
     broker_port: int = Field(default=DEFAULT_PORT, ge=1, le=65535)
     broker_heap_mb: int = Field(default=512, ge=128)
     kafka_home: Path | None = None
+    registry: str | None = None
+    registry_username: str | None = None
+    registry_password: SecretStr | None = None
+    registry_ids: str | None = Field(default=None, pattern=r"^[0-9]{1,10}(,[0-9]{1,10})*$")
+    framing: Literal["single-object", "confluent"] = "single-object"
 
     log_level: Literal["debug", "info", "warning", "error"] = "info"
-    log_format: Literal["text", "json"] = "text"
+    log_format: Literal["console", "json"] = "console"
 
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
     sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = None
@@ -117,6 +136,11 @@ class Settings(BaseSettings):
     def _absolute(cls, path: Path | None) -> Path | None:
         return None if path is None else path.expanduser().absolute()
 
+    @field_validator("log_format", mode="before")
+    @classmethod
+    def _former(cls, kind: object) -> object:
+        return "console" if kind == "text" else kind
+
     @field_validator("broker")
     @classmethod
     def _addresses(cls, broker: str) -> str:
@@ -125,6 +149,31 @@ class Settings(BaseSettings):
             if match is None or not 1 <= int(match[2]) <= 65535:
                 raise ValueError("must be HOST:PORT, or several of them with commas between")
         return broker
+
+    @field_validator("registry")
+    @classmethod
+    def _registry(cls, url: str | None) -> str | None:
+        if url is None:
+            return None
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+            raise ValueError("must be http://HOST[:PORT][/PATH], or https")
+        if "@" in parts.netloc:
+            raise ValueError("must have no login in it: that goes into registry_username and registry_password")
+        return url.rstrip("/")
+
+    @model_validator(mode="after")
+    def _registry_login(self) -> Self:
+        given = [self.registry_username is not None, self.registry_password is not None]
+        if any(given) and not all(given):
+            raise ValueError("registry_username and registry_password go together")
+        if any(given) and self.registry is None:
+            raise ValueError("registry_username and registry_password are set, but registry is not")
+        if self.registry_ids is not None and self.registry is None:
+            raise ValueError("registry_ids is set, but registry is not")
+        if self.framing == "confluent" and self.registry is None:
+            raise ValueError("framing is confluent, but registry is not set")
+        return self
 
     @model_validator(mode="after")
     def _login(self) -> Self:
@@ -155,7 +204,7 @@ class Settings(BaseSettings):
         if unknown:
             names = ", ".join(sorted(ENV_PREFIX + name.upper() for name in unknown))
             raise SettingsError(f"unknown environment variable {names}")
-        values = {k: v for k, v in _read_file(config, cls.model_fields).items() if k not in environment}
+        values = {k: v for k, v in _from_file(config, cls.model_fields).items() if k not in environment}
         values |= {k: v for k, v in flags.items() if v is not None}
         try:
             return cls(**values)
@@ -175,6 +224,10 @@ class Settings(BaseSettings):
     def group(self, agent: str) -> str:
         """An agent's consumer group."""
         return f"{self.app_id}.{agent}"
+
+    def further_ids(self) -> list[int]:
+        """The ids that `registry_ids` names."""
+        return [] if self.registry_ids is None else [int(text) for text in self.registry_ids.split(",")]
 
     def client(self) -> dict[str, str | int]:
         """librdkafka configuration that every client takes: consumer, producer, AdminClient."""
@@ -221,13 +274,35 @@ class Settings(BaseSettings):
         })
 
 
-def _read_file(config: Path | None, known: Mapping[str, object]) -> dict[str, Any]:
+def config_path(config: Path | None) -> Path | None:
+    """The configuration file in force; None where there is none.
+
+    Args:
+        config: the one that a flag names.
+
+    Raises:
+        SettingsError: a flag or `QUANTUM_CONFIG` names one that is not there.
+    """
     named = config or (Path(os.environ[CONFIG_ENV]) if os.environ.get(CONFIG_ENV) else None)
     path = named or Path(CONFIG_NAME)
-    if not path.is_file():
-        if named is not None:
-            raise SettingsError(f"configuration file {named} is not there")
-        return {}
+    if path.is_file():
+        return path
+    if named is not None:
+        raise SettingsError(f"configuration file {named} is not there")
+    return None
+
+
+def _from_file(config: Path | None, known: Mapping[str, object]) -> dict[str, Any]:
+    path = config_path(config)
+    return {} if path is None else read_file(path, known)
+
+
+def read_file(path: Path, known: Mapping[str, object]) -> dict[str, Any]:
+    """Values of a configuration file.
+
+    Raises:
+        SettingsError: it is no TOML, or has a key that is unknown.
+    """
     try:
         values = tomllib.loads(path.read_text())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as exc:

@@ -25,9 +25,11 @@ from confluent_kafka.admin import (
 )
 
 from schemas.catalogue import TOPICS, Topic, built_topics
+from streams import denied
 from streams.settings import Settings
 
 ANSWER_S = 8.0  # a broker in reach answers in milliseconds, one that is just starting in seconds
+ASK_S = 1.0  # between two looks whether it was refused
 WORK_S = 60.0
 PARTITIONS = "partitions"
 
@@ -36,7 +38,15 @@ _silent.addHandler(logging.NullHandler())
 
 
 class BrokerUnreachable(Exception):
-    """No answer from the broker; the message says which address, why, and what to do."""
+    """No answer from the broker; the message says which address, why, and what to do.
+
+    Attributes:
+        denied: it is there, and the login or its certificate is refused.
+    """
+
+    def __init__(self, text: str, *, denied: bool = False) -> None:
+        super().__init__(text)
+        self.denied = denied
 
 
 class TopicsError(Exception):
@@ -80,18 +90,26 @@ def connect(settings: Settings, timeout_s: float = ANSWER_S) -> tuple[AdminClien
     Raises:
         BrokerUnreachable: no answer within `timeout_s`.
     """
-    errors: list[str] = []
-    config: dict[str, Any] = {**settings.client(), "error_cb": lambda e: errors.append(e.str())}
+    errors: list[KafkaError] = []
+    config: dict[str, Any] = {**settings.client(), "error_cb": errors.append}
     client = AdminClient(config, logger=_silent)
-    try:
-        metadata = client.list_topics(timeout=timeout_s)
-    except KafkaException as exc:
-        client.poll(0)
-        why = next((e for e in reversed(errors) if "brokers are down" not in e), exc.args[0].str())
-        raise BrokerUnreachable(
-            f"no answer from {settings.broker}: {why}. Start the embedded broker with `quantum broker up`, "
-            "or name another with --broker HOST:PORT"
-        ) from None
+    until = time.monotonic() + timeout_s
+    while True:
+        try:
+            metadata = client.list_topics(timeout=max(0.1, min(ASK_S, until - time.monotonic())))
+            break
+        except KafkaException as exc:
+            client.poll(0)  # serves the callback
+            for error in errors:
+                if (refusal := denied.of_connection(settings, error.code(), error.str())) is not None:
+                    raise BrokerUnreachable(refusal, denied=True) from None
+            if time.monotonic() < until:
+                continue
+            why = next((e.str() for e in reversed(errors) if "brokers are down" not in e.str()), exc.args[0].str())
+            raise BrokerUnreachable(
+                f"no answer from {settings.broker}: {why}. Start the embedded broker with `quantum broker up`, "
+                "or name another with --broker HOST:PORT"
+            ) from None
     return client, {name: len(topic.partitions) for name, topic in metadata.topics.items()}
 
 
@@ -134,7 +152,8 @@ def apply(settings: Settings, only: Collection[str] | None = None) -> list[Chang
 
 
 def _wanted(only: Collection[str] | None) -> list[Topic]:
-    return built_topics() if only is None else [TOPICS[name] for name in only]
+    """Each once: confluent-kafka dies of a name that stands twice in what is to be created."""
+    return built_topics() if only is None else [TOPICS[name] for name in dict.fromkeys(only)]
 
 
 def _differences(
@@ -260,4 +279,8 @@ def _result(future: Any, what: str, ignored: tuple[int, ...] = ()) -> Any:
         error: KafkaError = exc.args[0]
         if error.code() in ignored:
             return None
+        if error.code() in denied.RIGHTS:
+            raise BrokerUnreachable(
+                f"{what}: {error.str().rstrip('.')}. Looking at topics needs Describe and DescribeConfigs on them; "
+                "`quantum topics apply` also Create, Alter and AlterConfigs", denied=True) from None
         raise TopicsError(f"{what}: {error.str()}") from exc

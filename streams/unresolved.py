@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 from schemas.codec import Codec
 from schemas.events import HealthAlert
-from schemas.refused import Refused
 from streams.log import Record
+from streams.records import readable
 
 TOPIC = "system.health.alert"
 
@@ -35,11 +35,7 @@ def unresolved(codec: Codec, records: Iterable[Record]) -> list[Standing]:
         records: of `system.health.alert`, in order.
     """
     newest: dict[str, Standing] = {}
-    for record in records:
-        try:
-            event = codec.decode(TOPIC, record.value)
-        except Refused:
-            continue
+    for record, event in readable(codec, TOPIC, records):
         if isinstance(event, HealthAlert):
             newest.pop(event.component, None)
             newest[event.component] = Standing(event, record)

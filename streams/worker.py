@@ -17,24 +17,27 @@ import logging
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from agents.contract import Agent
 from schemas import catalogue
-from schemas.codec import Codec
 from schemas.events import Tick
+from streams import denied
 from streams.host import AgentHost
 from streams.identity import identity_of
+from streams.metrics.health import Pulse
 from streams.records import encode_event
 from streams.settings import Settings
+from streams.subjects import codec_for
 from streams.transport.produce import Row
 from streams.transport.timeouts import ALERT_S, STOP_S
 from streams.watch import Watch
 
 log = logging.getLogger(__name__)
 
+ALWAYS = ("policy.current", "state.scope", "state.head")  # what a host writes beside what its agent does
 TICK_S = 1.0
 STATS_S = 1.0
 GC_THRESHOLDS = (50_000, 20, 20)  # records make garbage that reference counts free; the default 700 costs throughput
@@ -55,6 +58,11 @@ class Worker:
         self._clock = clock
         self._stats = stats
         self._tasks: list[asyncio.Task[None]] = []
+        self._beside: list[Callable[[], Coroutine[Any, Any, None]]] = []
+
+    def beside(self, *runs: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Have these run beside the apps, from the start to the stop."""
+        self._beside += runs
 
     @property
     def failed(self) -> list[AgentHost]:
@@ -63,6 +71,7 @@ class Worker:
 
     async def start(self) -> None:
         """Start every app; returns once each has its first assignment, or one has failed."""
+        self._tasks += [asyncio.create_task(run()) for run in self._beside]
         if self.hosts:
             settings = self.hosts[0].settings
             self._tasks.append(asyncio.create_task(Watch(settings.broker, settings.client(), self.hosts).run()))
@@ -111,17 +120,23 @@ class Worker:
 
     async def _tick(self) -> None:
         """Write event time, once a second, at whole seconds."""
-        host, codec = self.hosts[0], Codec()
+        host = self.hosts[0]
         while True:
             await asyncio.sleep(TICK_S - time.time() % TICK_S)
             now_ms = int(time.time() * 1000)
-            tick = encode_event(codec, "system.clock", Tick(ts_ms=now_ms, writer="live"), f"live:{now_ms}", "live")
+            tick = encode_event(host.codec, "system.clock", Tick(ts_ms=now_ms, writer="live"), f"live:{now_ms}", "live")
             row = Row(host.settings.topic(tick.topic), tick.key, tick.value, tick.headers)
             try:
                 await host.app.sender.send_rows([row])
             except Exception as exc:
                 host.fail(exc)
                 return
+
+    async def watch_lag(self) -> None:
+        """Ask for the lags, once a second."""
+        while True:
+            await asyncio.sleep(STATS_S)
+            await self.measure()
 
     async def _write_stats(self, path: Path) -> None:
         with path.open("a") as file:
@@ -135,14 +150,20 @@ class Worker:
 def make_hosts(settings: Settings, agents: Mapping[str, Agent[Any]]) -> list[AgentHost]:
     """Hosts of agents, by their names in the catalogue; one codec for all.
 
+    The codec's functions are generated here: the first result of a fit would else stop the event loop for 30 ms.
+
     Raises:
         ValueError: an agent is not in the catalogue, or is not built.
+        RegistryUnreachable, RegistryRefused: a registry is set, and gives no writer schemas.
     """
     for name in agents:
         if name not in catalogue.AGENTS or not catalogue.AGENTS[name].built:
             known = ", ".join(a.name for a in catalogue.built_agents())
             raise ValueError(f"{name} is not an agent that runs; these do: {known}")
-    codec, slots = Codec(), asyncio.Semaphore(settings.trainers)
+    codec, slots = codec_for(settings, writes=True), asyncio.Semaphore(settings.trainers)
+    ios = [catalogue.AGENTS[name] for name in agents]
+    codec.prepare({topic for io in ios for topic in (*io.reads, *io.writes, *ALWAYS)},
+                  [agent.state_type for agent in agents.values()])
     return [AgentHost(agent, settings, codec, identity_of(agent), slots) for agent in agents.values()]
 
 
@@ -187,12 +208,29 @@ async def _serve(worker: Worker, stop: asyncio.Event) -> bool:
     return clean and in_time
 
 
+@contextlib.contextmanager
+def _metrics(settings: Settings, worker: Worker) -> Iterator[None]:
+    """Serve what the worker says of itself, for as long as the block lasts."""
+    from streams.metrics.serve import served  # a sixth of a second, for those who want it
+
+    pulse = Pulse()
+    with served(settings, worker.hosts, pulse) as address:
+        log.info("metrics at http://%s/metrics", address)
+        worker.beside(pulse.run, worker.watch_lag)
+        yield
+
+
 def serve(settings: Settings, agents: Mapping[str, Agent[Any]], *, clock: bool = False,
           stats: Path | None = None, ready: Callable[[], None] = lambda: None) -> bool:
     """Run agents in this process until SIGTERM or SIGINT; true if they stopped clean and in time.
 
     Args:
         ready: called once signals are obeyed, before anything is started.
+
+    Raises:
+        Denied: the broker refused a right, or the login, while it ran.
+        PortTaken: `metrics_port` cannot be listened on.
+        RegistryUnreachable, RegistryRefused: a registry is set, and gives no writer schemas.
     """
     quiet_libraries()
     gc.set_threshold(*GC_THRESHOLDS)
@@ -204,6 +242,11 @@ def serve(settings: Settings, agents: Mapping[str, Agent[Any]], *, clock: bool =
             loop.add_signal_handler(number, stop.set)
         ready()
         worker = Worker(make_hosts(settings, agents), clock=clock, stats=stats)
-        return loop.run_until_complete(_serve(worker, stop))
+        with _metrics(settings, worker) if settings.metrics_port else contextlib.nullcontext():
+            good = loop.run_until_complete(_serve(worker, stop))
+        for host in worker.failed:
+            if (refusal := denied.after(settings, host.agent.name, host.app.crash_reason)) is not None:
+                raise denied.Denied(refusal)
+        return good
     finally:
         loop.close()

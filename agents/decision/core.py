@@ -14,11 +14,22 @@ from agents.decision.choosing import Choice, chosen, fallen_back, size_of
 from agents.decision.held import HeldPolicy, held, in_force, needed, taken
 from agents.decision.limits import POLICY_ID, bound, with_limits
 from agents.decision.networks import Weights, joined, observation_of, split
-from agents.decision.state import Decider, DecisionState, FirstState, SecondState, from_first, from_second
-from schemas.events import Decision, Event, Features, PolicyCommand, PolicyRecord, Regime, Strategy
+from agents.decision.state import (
+    Configured,
+    Decider,
+    DecisionState,
+    FirstState,
+    SecondState,
+    ThirdState,
+    from_first,
+    from_second,
+    from_third,
+)
+from schemas.events import Decision, Event, Features, PolicyCommand, PolicyConfig, PolicyRecord, Regime, Strategy
 
 TOPIC = "rl.meta.strategy_selected"
 NO_SIGNALS = (0, 0, 0, 0)
+CONFIGURATIONS = 8  # kept for a symbol: the one in force, and those whose time has not come
 
 
 class DecisionConfig(Config, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -26,6 +37,7 @@ class DecisionConfig(Config, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     Attributes:
         deciders: agents whose policies decide, each for the book of its own name.
+        default_decider: the one of them that drives the default book, None: the first. `policy.config` may change it.
         decide_every_bars: a decision falls on every bar whose close is a multiple of that many intervals.
         baseline_action: what is done where no policy is in force.
         size_multiplier: multiple of the unit risk where no policy chooses, and everywhere without `aversion`.
@@ -37,6 +49,7 @@ class DecisionConfig(Config, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """
 
     deciders: tuple[str, ...] = ("q_learning", "meta_strategy")
+    default_decider: str | None = None
     decide_every_bars: int = 4
     baseline_action: Strategy = "neutral"
     size_multiplier: float = 1.0
@@ -45,9 +58,16 @@ class DecisionConfig(Config, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     risk_pct: float = 0.01
     pending_networks: int = 8
 
+    @property
+    def drives(self) -> str:
+        """The decider that drives the default book."""
+        return self.default_decider or self.deciders[0]
+
     def __post_init__(self) -> None:
         if not self.deciders or len(set(self.deciders)) != len(self.deciders):
             raise ValueError(f"deciders must be one or more different names, not {self.deciders}")
+        if self.default_decider not in (None, *self.deciders):
+            raise ValueError(f"default_decider is {self.default_decider}; it must be one of {', '.join(self.deciders)}")
         if self.aversion is not None and not 0 < self.aversion <= 10:
             raise ValueError(f"aversion is {self.aversion}; above 0 and at most 10 is needed")
         if min(self.pending_limit, self.pending_networks) < 2:
@@ -64,9 +84,10 @@ class DecisionAgent(Agent[DecisionState]):
     name: ClassVar[str] = "decision"
     state_type = DecisionState
     config_type: ClassVar[type[Config]] = DecisionConfig
-    format_version: ClassVar[int] = 3  # 2: commands; 3: risk limits, networks, sizes
-    former = {1: (FirstState, from_first), 2: (SecondState, from_second)}  # noqa: RUF012
+    format_version: ClassVar[int] = 4  # 2: commands; 3: risk limits, networks, sizes; 4: configuration
+    former = {1: (FirstState, from_first), 2: (SecondState, from_second), 3: (ThirdState, from_third)}  # noqa: RUF012
     heavy: ClassVar[tuple[str, ...]] = ("weights",)
+    live: ClassVar[frozenset[str]] = frozenset({"default_decider"})
     config: DecisionConfig
 
     def new(self, scope: str) -> DecisionState:
@@ -74,17 +95,26 @@ class DecisionAgent(Agent[DecisionState]):
         return DecisionState(deciders=tuple(Decider(name=n) for n in self.config.deciders))
 
     def step(self, state: DecisionState, event: Event) -> tuple[DecisionState, tuple[Output, ...]]:
-        """Fold features (perhaps decide), a policy (keep it) or a command (obey it)."""
+        """Fold features (perhaps decide), a policy (keep it), a command (obey it) or a configuration.
+
+        Raises:
+            Refused: CONTRADICTORY for features, UNUSABLE_POLICY, BAD_CONFIG.
+        """
         if isinstance(event, Features):
             return self._features(state, event)
         if isinstance(event, PolicyRecord):
             return self._policy(state, event), ()
         if isinstance(event, PolicyCommand):
             return self._command(state, event), ()
+        if isinstance(event, PolicyConfig):
+            return self._config(state, event), ()
         return state, ()
 
     def sticky_key(self, event: Event) -> str | None:
-        """What a symbol born later must obey: limits, and commands, as it may have a policy that was not read yet."""
+        """What a symbol born later must obey: limits, a configuration that holds, and commands, as it may have a policy
+        that was not read yet."""
+        if isinstance(event, PolicyConfig):
+            return "config" if self.takes(event) else None
         if isinstance(event, PolicyRecord) and event.policy_id == POLICY_ID:
             return "limits"
         if not isinstance(event, PolicyCommand) or event.command not in ("HALT", "RESUME", "RETIRE", "ROLLBACK"):
@@ -104,6 +134,16 @@ class DecisionAgent(Agent[DecisionState]):
             return state
         after = ordered(state.commanded, command.command_id, policy_id, above)
         return state if after is state.commanded else msgspec.structs.replace(state, commanded=after)
+
+    def _config(self, state: DecisionState, event: PolicyConfig) -> DecisionState:
+        """Keep a configuration for the first decision at or after its time."""
+        if event.agent != self.name:
+            return state
+        self.configured(event.values)
+        others = [c for c in state.configured if c.ts_ms != event.ts_ms]  # of one time the later record counts
+        given = Configured(ts_ms=event.ts_ms, values=event.values)
+        kept = sorted([*others, given], key=lambda c: c.ts_ms)[-CONFIGURATIONS:]
+        return msgspec.structs.replace(state, configured=tuple(kept))
 
     def _policy(self, state: DecisionState, record: PolicyRecord) -> DecisionState:
         if record.policy_id == POLICY_ID:
@@ -139,16 +179,22 @@ class DecisionAgent(Agent[DecisionState]):
             raise Refused("CONTRADICTORY", "ready, but without regime, volatility_30 or atr_14_pct")
         state = self._complete(state)
         weights = split(_policies(state.deciders), state.weights)
+        holding = [c for c in state.configured if c.ts_ms <= bar.ts_ms]
+        if len(holding) > 1:
+            state = msgspec.structs.replace(state, configured=state.configured[len(holding) - 1:])
+        config = self.configured(holding[-1].values) if holding else self.config
+        assert isinstance(config, DecisionConfig)
         outputs = []
         for decider in state.deciders:
-            decision = self._decide(state, decider, bar, bar.regime, bar.volatility_30, bar.atr_14_pct, weights)
+            decision = self._decide(state, decider, bar, bar.regime, bar.volatility_30, bar.atr_14_pct, weights,
+                                    decider.name == config.drives)
             outputs.append(Output(TOPIC, bound(decision, state.limits, self.config.risk_pct)))
         state = msgspec.structs.replace(state, decided_ms=bar.ts_ms)
         return _holding(state, tuple([msgspec.structs.replace(d, policies=needed(d.policies, bar.ts_ms))
                                       for d in state.deciders])), tuple(outputs)
 
     def _decide(self, state: DecisionState, decider: Decider, bar: Features, regime: Regime, volatility: float,
-                atr_pct: float, weights: Weights) -> Decision:
+                atr_pct: float, weights: Weights, default_book: bool) -> Decision:
         config = self.config
         policy = in_force(decider.policies, bar.ts_ms)
         decision_id = f"{bar.symbol}/{decider.name}/{bar.ts_ms}"
@@ -174,7 +220,7 @@ class DecisionAgent(Agent[DecisionState]):
             policy_version=None if policy is None else policy.version, state_key=choice.state_key, regime=regime,
             volatility=volatility, close=bar.close, atr_pct=atr_pct, signals=directions or NO_SIGNALS,
             size_multiplier=self._size(choice, reason), observation=observation, log_probability=choice.log_probability,
-            value=choice.value, source=bar.source, origin=bar.origin,
+            value=choice.value, default_book=default_book, source=bar.source, origin=bar.origin,
         )
 
     def _size(self, choice: Choice, forced: str | None) -> float:

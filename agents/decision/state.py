@@ -19,10 +19,18 @@ class Decider(msgspec.Struct, frozen=True, kw_only=True):
     policies: tuple[HeldPolicy, ...] = ()
 
 
+class Configured(msgspec.Struct, frozen=True, kw_only=True):
+    """What a person changed in the configuration, from an event time on; `values` as in `PolicyConfig`."""
+
+    ts_ms: int
+    values: str
+
+
 class DecisionState(State, frozen=True, kw_only=True):
     """Per symbol: the primary interval, the last decided bar, the policies, what people command, the risk limits.
 
     `halt_ms`, `halted`: newest halt or resume. `weights`: of the policies that are networks, see `networks`.
+    `configured`: the configuration in force, and those whose time has not come, in order of time.
     """
 
     deciders: tuple[Decider, ...]
@@ -33,6 +41,20 @@ class DecisionState(State, frozen=True, kw_only=True):
     halt_ms: int = -1
     limits: tuple[HeldLimits, ...] = ()
     weights: bytes = b""
+    configured: tuple[Configured, ...] = ()
+
+
+class ThirdState(State, frozen=True, kw_only=True):
+    """Format 3, before the configuration could be changed while the agent runs."""
+
+    deciders: tuple[Decider, ...]
+    interval_ms: int | None
+    decided_ms: int
+    commanded: Commanded
+    halted: bool
+    halt_ms: int
+    limits: tuple[HeldLimits, ...]
+    weights: bytes
 
 
 class SecondCell(msgspec.Struct, frozen=True, kw_only=True):
@@ -90,15 +112,20 @@ def from_first(old: FirstState) -> SecondState:
                        commanded=NOTHING, halted=False, halt_ms=-1)
 
 
-def from_second(old: SecondState) -> DecisionState:
+def from_second(old: SecondState) -> ThirdState:
     """Format 3: no limits are known, no policy is a network, and of no cell more is known than what is drawn from.
 
     A decider that is new in the configuration comes with the next event.
     """
     deciders = tuple([Decider(name=d.name, version=d.version, policies=tuple(map(_policy, d.policies)))
                       for d in old.deciders])
-    return DecisionState(deciders=deciders, interval_ms=old.interval_ms, decided_ms=old.decided_ms,
-                         commanded=old.commanded, halted=old.halted, halt_ms=old.halt_ms)
+    return ThirdState(deciders=deciders, interval_ms=old.interval_ms, decided_ms=old.decided_ms,
+                      commanded=old.commanded, halted=old.halted, halt_ms=old.halt_ms, limits=(), weights=b"")
+
+
+def from_third(old: ThirdState) -> DecisionState:
+    """Format 4: the configuration is the one that the agent was started with."""
+    return DecisionState(**{name: getattr(old, name) for name in old.__struct_fields__})
 
 
 def _policy(old: SecondPolicy) -> HeldPolicy:

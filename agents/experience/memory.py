@@ -20,7 +20,7 @@ class ExperienceConfig(Config, frozen=True, kw_only=True, forbid_unknown_fields=
     Attributes:
         horizon_bars: bars after which a decision has ended by the rules of execution.
         grace_bars: further bars of the executor's own time that its outcome may take to come; candles wait for
-            decisions up to 96 bars.
+            decisions up to 192 bars.
         default_interval_ms: length of a bar for trades and outcomes that come before any decision of the symbol.
         memory_ms: how long ended decisions and trades are remembered, event time.
         memory_size: how many are remembered at most.

@@ -31,7 +31,7 @@ class PaperConfig(Config, frozen=True, kw_only=True, forbid_unknown_fields=True)
     max_holding_bars: int = 4
     max_leverage: float = 3.0
     daily_loss_limit: float = 0.03
-    max_wait_bars: int = 96
+    max_wait_bars: int = 192
     baseline_books: bool = True
     mark_every_bar: bool = True
     default_fee_bps: float = 5.0

@@ -9,6 +9,7 @@ Writes: `rl_v3.training.started` for every attempt, `rl_v3.training.completed` f
         `rl_v3.decision` at every close whose windows are full, one policy version for every run.
 Runs:   one at a time; slots that end meanwhile wait, with their own bars only. A failed attempt is made once more, 5
         minutes of event time later; then the slot is given up, and the old policy goes on serving.
+Made:   symbols of origin SYNTHETIC are left out, unless `synthetic` is set: their slots are skipped, which is told.
 Modes:  OFF decides nothing; SHADOW decides on paper; PRIMARY binds; HYBRID binds where confidence reaches its minimum.
         Confidence is 1 - entropy / ln(valid actions). Below its minimum (.6) and beyond 10 trades an hour nothing is
         opened; reducing and closing always go.

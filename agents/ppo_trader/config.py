@@ -11,6 +11,7 @@ from schemas.events import TraderMode
 MINUTE_MS = 60_000
 HOUR_MS = 60 * MINUTE_MS
 DAY_MS = 24 * HOUR_MS
+MAX_INTERVAL_MINUTES = 366 * 24 * 60
 RENAMED = {
     "training_enabled": "rl_v3.training.enabled",
     "training_interval_minutes": "rl_v3.training.interval_minutes",
@@ -20,6 +21,7 @@ RENAMED = {
 LIVE = frozenset({
     *RENAMED.values(), "episode_bars", "min_rows", "lr", "gamma", "gae_lambda", "clip", "entropy_coefficient",
     "value_coefficient", "epochs", "minibatch", "mode", "min_confidence", "max_trades_per_hour", "drawdown_weight",
+    "valid_for_ms", "synthetic",
 })
 
 
@@ -41,9 +43,11 @@ class PpoTraderConfig(Config, frozen=True, kw_only=True, forbid_unknown_fields=T
         mode: of the live adapter.
         min_confidence: below it nothing is opened.
         max_trades_per_hour: positions opened within 60 minutes of event time.
-        valid_for_ms: how long a version may be applied without a newer one.
+        valid_for_ms: how long a version may be applied without a newer one; of the versions made from then on.
         drawdown_weight: see `Rules`; stands here because it may change while the agent runs.
         rules: of the account, in training and live.
+        synthetic: whether symbols of origin SYNTHETIC are traded, too; else all of their slots are skipped, and
+            nothing is decided.
     """
 
     training_enabled: bool = True
@@ -70,10 +74,11 @@ class PpoTraderConfig(Config, frozen=True, kw_only=True, forbid_unknown_fields=T
     valid_for_ms: int = 7 * DAY_MS
     drawdown_weight: float = 0.1
     rules: Rules = Rules()
+    synthetic: bool = False
 
     def __post_init__(self) -> None:
-        if not 1 <= self.training_interval_minutes <= 7 * 24 * 60:
-            raise ValueError("training_interval_minutes must be 1 to 10080")
+        if not 1 <= self.training_interval_minutes <= MAX_INTERVAL_MINUTES:
+            raise ValueError(f"training_interval_minutes must be 1 to {MAX_INTERVAL_MINUTES}")
         if not 1 <= self.training_episodes_per_run <= 64:
             raise ValueError("training_episodes_per_run must be 1 to 64")
         if not (2 <= self.min_rows <= self.window_rows <= 8192 and 1 <= self.episode_bars <= 8192):

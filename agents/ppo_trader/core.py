@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from hashlib import sha256
 from math import sqrt
 from typing import Any, ClassVar
@@ -32,18 +31,11 @@ from schemas.events import (
 )
 
 Step = tuple[TraderState, tuple[Output, ...]]
-LEARNED = ("learner", "trained_version", "trained_ms", "runs", "residual", "mask", "source", "origin")
+LEARNED = ("learner", "trained_version", "trained_ms", "valid_for_ms", "runs", "residual", "mask", "source", "origin")
 """What a rollback takes back; all else is of now."""
 LIMITS_KEPT = 64  # versions of the risk policy ahead of the bars
 COMMANDED = ("version", "symbol", "now_ms", "retired_ms", "obeyed", "early", "status")
 """What `ObedientLearner` sets itself."""
-
-
-@lru_cache(maxsize=64)  # a function of its arguments; every bar asks for it
-def _configured(config: PpoTraderConfig, values: str) -> PpoTraderConfig:
-    found = PpoTraderAgent(config).configured(values)
-    assert isinstance(found, PpoTraderConfig)
-    return found
 
 
 class PpoTraderAgent(ObedientLearner[TraderState]):
@@ -69,13 +61,7 @@ class PpoTraderAgent(ObedientLearner[TraderState]):
             return "limits"
         if isinstance(event, PolicyCommand) and event.command in ("HALT", "RESUME"):
             return f"{event.command}:{event.symbol or '*'}"
-        if isinstance(event, PolicyConfig) and event.agent == self.name:
-            try:
-                self.configured(event.values)
-            except Refused:
-                return None
-            return "config"
-        return None
+        return "config" if isinstance(event, PolicyConfig) and self.takes(event) else None
 
     def step(self, state: TraderState, event: Event) -> Step:
         """Fold a bar, a result, a configuration or a command.
@@ -98,7 +84,12 @@ class PpoTraderAgent(ObedientLearner[TraderState]):
         return state, ()
 
     def _now(self, state: TraderState) -> PpoTraderConfig:
-        return _configured(self.config, state.values)
+        return self._by(state.values)
+
+    def _by(self, values: str) -> PpoTraderConfig:
+        found = self.configured(values)
+        assert isinstance(found, PpoTraderConfig)
+        return found
 
     # ------------------------------------------------------------------ bars
     def _bar(self, state: TraderState, bar: Features) -> Step:
@@ -162,7 +153,7 @@ class PpoTraderAgent(ObedientLearner[TraderState]):
 
     def _counted(self, state: TraderState, bar: Features) -> TraderState:
         """The bar in its slot and, where it can be learned from, in the tail."""
-        if bar.open is None or bar.high is None or bar.low is None:
+        if bar.open is None or bar.high is None or bar.low is None or self._left_out(state):
             return replace(state, slot_bars=state.slot_bars + 1, bar=b"")
         values = {name: getattr(bar, name) for name in INPUTS}
         new = packed([row(bar.open_time_ms, bar.interval_ms, bar.open, bar.high, bar.low, bar.close, bar.regime,
@@ -178,7 +169,7 @@ class PpoTraderAgent(ObedientLearner[TraderState]):
         if run is not None and 0 <= run.retry_ms <= state.now_ms:
             run = replace(run, attempt=run.attempt + 1, opened_ms=state.now_ms, retry_ms=-1)
             state = replace(state, run=run)
-            out.append(training.started(state, run, _configured(self.config, run.values)))
+            out.append(training.started(state, run, self._by(run.values)))
         config = self._now(state)
         while state.run is None and state.waiting:
             slot, *rest = state.waiting
@@ -198,14 +189,20 @@ class PpoTraderAgent(ObedientLearner[TraderState]):
             return state.status.lower()
         if not config.training_enabled:
             return "disabled"
+        if self._left_out(state):
+            return "synthetic"
         return "warm_up" if slot.new_rows == 0 or state.window_rows < config.min_rows else None
+
+    def _left_out(self, state: TraderState) -> bool:
+        """Whether the symbol is a made one that is not to be traded."""
+        return state.origin == "SYNTHETIC" and not self._now(state).synthetic
 
     def jobs(self, state: TraderState) -> tuple[Job, ...]:
         """The attempt that is under way."""
         run = state.run
         if run is None or run.retry_ms >= 0:
             return ()
-        return (training.job(state, run, _configured(self.config, run.values), self.fit_latency_ms),)
+        return (training.job(state, run, self._by(run.values), self.fit_latency_ms),)
 
     def perform(self, job: Job) -> Output:
         """Train."""
@@ -229,7 +226,8 @@ class PpoTraderAgent(ObedientLearner[TraderState]):
         assert result.learner is not None
         state = replace(
             state, run=None, learner=result.learner, mask=run.mask, runs=state.runs + 1, version=state.version + 1,
-            trained_version=state.version + 1, trained_ms=state.now_ms, residual=sqrt(result.value_loss or 0.0),
+            trained_version=state.version + 1, trained_ms=state.now_ms,
+            valid_for_ms=self._now(state).valid_for_ms, residual=sqrt(result.value_loss or 0.0),
         )
         policy = self.published(state, state.now_ms, state.now_ms, f"update: {result.job_id}")
         state, more = self._opened(state)
@@ -240,7 +238,7 @@ class PpoTraderAgent(ObedientLearner[TraderState]):
         if result.learner is None or sha256(result.learner).hexdigest() != result.learner_sha256:
             return False
         try:
-            from_bytes(result.learner, _configured(self.config, run.values).settings())
+            from_bytes(result.learner, self._by(run.values).settings())
         except ValueError:
             return False
         return True
@@ -249,8 +247,7 @@ class PpoTraderAgent(ObedientLearner[TraderState]):
     def published(self, state: TraderState, ts_ms: int, valid_from_ms: int, reason: str) -> Output:
         """The state as a version of the policy."""
         assert state.origin is not None
-        config = self._now(state)
-        until = max(state.trained_ms, 0) + config.valid_for_ms if state.status == "ACTIVE" else None
+        until = max(state.trained_ms, 0) + state.valid_for_ms if state.status == "ACTIVE" else None
         return Output("policy.ledger", PolicyRecord(
             policy_id=self.policy_id(state), version=state.version, agent=self.name, scope=state.symbol, ts_ms=ts_ms,
             valid_from_ms=valid_from_ms, valid_until_ms=until, fallback="HOLD", status=state.status,
@@ -313,8 +310,9 @@ class PpoTraderAgent(ObedientLearner[TraderState]):
     def _traded(self, state: TraderState, bar: Features, before: bytes) -> Step:
         """Execute the last order in this bar, and decide the next."""
         config = self._now(state)
-        if config.mode == "OFF" or not state.bar:
-            return replace(state, account=None if config.mode == "OFF" else state.account, order=int(Action.HOLD)), ()
+        off = config.mode == "OFF" or self._left_out(state)
+        if off or not state.bar:
+            return replace(state, account=None if off else state.account, order=int(Action.HOLD)), ()
         now = unpacked(state.bar)[0]
         assert state.origin is not None
         rules = live.bound(config, state.limits, bar.open_time_ms, state.origin).rules

@@ -123,7 +123,7 @@ def decided(state: TraderState, config: PpoTraderConfig, bar: Features, row: NDA
     rules, least = limits.rules, limits.min_confidence
     columns, known = seen(row[len(PRICES):], state.mask)
     allowed = valid(account.side, account.cooldown)
-    reason = _no_policy(state, config, bar.ts_ms, bool(known))
+    reason = _no_policy(state, bar.ts_ms, bool(known))
     found = None
     if reason is None:
         seen_F = observation(columns, np.nan_to_num(row[6]), row[4], account.side, account.quantity,
@@ -149,13 +149,13 @@ def decided(state: TraderState, config: PpoTraderConfig, bar: Features, row: NDA
     ))
 
 
-def _no_policy(state: TraderState, config: PpoTraderConfig, ts_ms: int, known: bool) -> str | None:
+def _no_policy(state: TraderState, ts_ms: int, known: bool) -> str | None:
     """Why the policy may not be asked; None where it may."""
     if not state.learner:
         return "no_policy"
     if state.status == "RETIRED":
         return "policy_retired"
-    if state.status == "ACTIVE" and ts_ms > state.trained_ms + config.valid_for_ms:
+    if state.status == "ACTIVE" and ts_ms > state.trained_ms + state.valid_for_ms:
         return "policy_expired"
     return None if known else "missing_feature"
 

@@ -66,6 +66,7 @@ class TraderState(State, frozen=True, kw_only=True):
         learner: newest learner; empty before the first run; heavy.
         version: newest policy version; `trained_version`: the newest that a run made.
         trained_ms: event time of it; -1 before.
+        valid_for_ms: how long versions may be applied that rest on it.
         runs: that succeeded.
         residual: root mean squared error of its critic, percent; 1 before the first.
         mask: columns that the newest policy drops.
@@ -99,6 +100,7 @@ class TraderState(State, frozen=True, kw_only=True):
     version: int = 0
     trained_version: int = 0
     trained_ms: int = -1
+    valid_for_ms: int = 0
     runs: int = 0
     residual: float = 1.0
     mask: tuple[str, ...] = ()

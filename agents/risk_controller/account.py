@@ -6,14 +6,19 @@ mark counted on both sides: a time-weighted return, as funds reckon it.
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
+from collections import Counter
+from collections.abc import Sequence
 from math import log
+from operator import attrgetter
 
 from msgspec.structs import replace
 
 from agents.risk_controller.config import DAY_MS, RiskConfig
-from agents.risk_controller.state import Account, BookNow, Sample
+from agents.risk_controller.state import Account, BookNow, Label, Sample
 from schemas.events import BookMark, EquityMarked
 
+_SYMBOL = attrgetter("symbol")
 MIN_SAMPLES = 4
 """Samples below which no slope is fitted; they must span a day."""
 
@@ -24,28 +29,35 @@ def marked(account: Account, mark: EquityMarked, judged: tuple[BookMark, ...], c
     Args:
         judged: books of the mark that are judged; one or more.
     """
-    old = {(b.symbol, b.book_id): b for b in account.books}
-    new = dict(old)
-    before = after = 0.0
+    low, high = span(account.books, mark.symbol)
+    mine = {b.book_id: b for b in account.books[low:high]}
+    now, before, after = dict(mine), 0.0, 0.0
     for book in judged:
-        key = mark.symbol, book.book_id
-        had = old.get(key)
+        had = mine.pop(book.book_id, None)
         before += book.equity if had is None else had.equity
         after += book.equity
-        new[key] = BookNow(symbol=mark.symbol, book_id=book.book_id, equity=book.equity, open=book.position != 0.0,
-                           ts_ms=mark.ts_ms)
-    others = sum([b.equity for k, b in sorted(old.items()) if new[k] is b])
+        now[book.book_id] = BookNow(symbol=mark.symbol, book_id=book.book_id, equity=book.equity,
+                                    open=book.position != 0.0, ts_ms=mark.ts_ms)
     name = f"{mark.symbol}@{mark.ts_ms}"
     nav = account.nav
     if before != after:
+        rest = (*account.books[:low], *[b for _, b in sorted(mine.items())], *account.books[high:])
+        others = sum([b.equity for b in rest])
         nav = max(0.0, nav * (others + after) / (others + before)) if others + before > 0 else 0.0
     account = _on_day(account, max(mark.ts_ms, account.mark_ms))
     return replace(
-        account, books=tuple([b for _, b in sorted(new.items())]), nav=nav, peak=max(account.peak, nav),
+        account, books=(*account.books[:low], *[b for _, b in sorted(now.items())], *account.books[high:]),
+        nav=nav, peak=max(account.peak, nav),
         peak_mark=name if nav >= account.peak or not account.peak_mark else account.peak_mark,
         mark_ms=max(mark.ts_ms, account.mark_ms), last_mark=name,
         samples=_sampled(account.samples, max(mark.ts_ms, account.mark_ms), nav, config),
     )
+
+
+def span(items: Sequence[BookNow] | Sequence[Label], symbol: str) -> tuple[int, int]:
+    """Where those of a symbol begin and end, in what is in order of symbols: thousands of others are not looked at."""
+    low = bisect_left(items, symbol, key=_SYMBOL)
+    return low, bisect_right(items, symbol, lo=low, key=_SYMBOL)
 
 
 def _on_day(account: Account, ts_ms: int) -> Account:
@@ -97,7 +109,5 @@ def slope_per_day(account: Account) -> tuple[float, int] | None:
 
 def full_books(account: Account, max_positions: int) -> tuple[str, ...]:
     """Books that hold as many positions as they may, by their newest marks."""
-    held: dict[str, int] = {}
-    for book in account.books:
-        held[book.book_id] = held.get(book.book_id, 0) + book.open
+    held = Counter([book.book_id for book in account.books if book.open])
     return tuple(sorted([name for name, n in held.items() if n >= max_positions]))

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from agents.algorithms.lineage import merge_origin, merge_source
 from agents.contract import Agent, Config, Output, Refused
 from agents.risk_controller import forcing
-from agents.risk_controller.account import day_loss, full_books, marked
+from agents.risk_controller.account import day_loss, full_books, marked, span
 from agents.risk_controller.config import DAY_MS, RiskConfig
 from agents.risk_controller.records import NAME, POLICY_ID, changed, policy
 from agents.risk_controller.score import Score, scored
@@ -92,7 +92,8 @@ class RiskControllerAgent(Agent[RiskState]):
             if state.origin is not None or not mark.books:
                 return state, ()
             return self._settled(replace(state, source=mark.source, origin=mark.origin), state.now_ms)
-        if any(b.symbol == mark.symbol and b.ts_ms >= mark.ts_ms for b in state.account.books):
+        low, high = span(state.account.books, mark.symbol)
+        if any(b.ts_ms >= mark.ts_ms for b in state.account.books[low:high]):
             return state, ()
         known = bool(state.account.books)
         assert state.origin is not None or not known
@@ -122,13 +123,13 @@ class RiskControllerAgent(Agent[RiskState]):
         )
 
     def _regime(self, state: RiskState, e: RegimeChanged) -> RiskState:
-        known = next((x for x in state.labels if x.symbol == e.symbol), None)
+        low, high = span(state.labels, e.symbol)
+        known = state.labels[low] if low < high else None
         if not self._judges(e.symbol, e.origin) or (
                 known is not None and (e.interval_ms != known.interval_ms or e.ts_ms <= known.ts_ms)):
             return state
-        others = [x for x in state.labels if x is not known]
         label = Label(symbol=e.symbol, interval_ms=e.interval_ms, regime=e.current, ts_ms=e.ts_ms)
-        return replace(state, labels=tuple(sorted([*others, label], key=lambda x: x.symbol)))
+        return replace(state, labels=(*state.labels[:low], label, *state.labels[high:]))
 
     def _alert(self, state: RiskState, alert: HealthAlert) -> Step:
         after = forcing.alerted(state, alert)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from itertools import islice
+from operator import attrgetter
 from typing import NamedTuple
 
 from agents.risk_controller.account import drawdown, slope_per_day
@@ -12,6 +15,7 @@ from schemas.events import RiskReason
 
 EVIDENCE = 8  # ids that a reason names, the newest
 MARKS, TRADES, REGIMES = "execution.equity.marked", "execution.trade.closed", "market.regime.changed"
+_REGIME = attrgetter("regime")
 _REGIMES: dict[Measured, frozenset[str]] = {
     "volatile_share": frozenset({"volatile"}), "choppy_share": frozenset({"sideways"}),
     "trending_share": frozenset({"bull", "bear"}),
@@ -50,10 +54,13 @@ def measures(state: RiskState, config: RiskConfig) -> dict[Measured, Measure]:
         found["win_rate"] = Measure(sum(t.pnl_usd > 0 for t in newest) / len(newest), len(newest), ids[-EVIDENCE:])
     if state.n_trades:
         found["losses_in_a_row"] = Measure(float(state.losses), state.losses, ids[-min(state.losses or 1, EVIDENCE):])
+    labels, of = state.labels, Counter(map(_REGIME, state.labels))
     for name, regimes in _REGIMES.items():
-        if state.labels:
-            here = [f"{REGIMES}/{x.symbol}@{x.ts_ms}" for x in state.labels if x.regime in regimes]
-            found[name] = Measure(len(here) / len(state.labels), len(state.labels), tuple(here[-EVIDENCE:]))
+        n = sum(of[regime] for regime in regimes)
+        if labels:
+            here = islice((x for x in reversed(labels) if x.regime in regimes), min(n, EVIDENCE))
+            found[name] = Measure(n / len(labels), len(labels),
+                                  tuple([f"{REGIMES}/{x.symbol}@{x.ts_ms}" for x in here][::-1]))
     return found
 
 

@@ -9,7 +9,21 @@ import click
 import msgspec
 
 from agents.contract import Agent
+from agents.roster import ROSTER
 from streams.settings import Settings
+
+
+def agents_named(text: str | None) -> list[str]:
+    """Names in an option, with commas between; without one, all that are built.
+
+    Raises:
+        click.UsageError: one is not built, or there is none.
+    """
+    names = list(ROSTER) if text is None else [name.strip() for name in text.split(",") if name.strip()]
+    unknown = sorted(set(names) - set(ROSTER))
+    if unknown or not names:
+        raise click.UsageError(f"--agents: {', '.join(unknown) or 'none'} is not built; there are {', '.join(ROSTER)}")
+    return list(dict.fromkeys(names))
 
 
 def configured(settings: Settings, given: Sequence[str], names: Sequence[str]) -> dict[str, Agent[Any]]:
@@ -23,8 +37,6 @@ def configured(settings: Settings, given: Sequence[str], names: Sequence[str]) -
     Raises:
         click.UsageError: a text names none of them, or its JSON is no configuration of that agent.
     """
-    from agents.roster import ROSTER  # here, because it loads what every agent needs
-
     texts = {}
     for text in given:
         name, equals, value = text.partition("=")

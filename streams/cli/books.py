@@ -13,7 +13,7 @@ from schemas.events import EquityMarked
 from schemas.refused import Refused
 from streams.books import ALPHA, BASELINE, MIN_BARS, Paired, paired
 from streams.cli.options import data_console, json_option, print_json, settings_options
-from streams.cli.reading import find_topic, reading
+from streams.cli.reading import codec_of, find_topic, reading
 from streams.log import LogReader
 from streams.policy_view import utc
 from streams.settings import Settings
@@ -40,7 +40,7 @@ def command(settings: Settings, symbol: str | None, as_json: bool) -> None:
     """
     with reading(settings) as log:
         find_topic(log, settings, MARKS)
-        pairs = paired(e for e in _marks(log) if symbol in (None, e.symbol))
+        pairs = paired(e for e in _marks(log, codec_of(settings)) if symbol in (None, e.symbol))
     if not pairs:
         raise click.ClickException(f"no learner's book beside a baseline on {MARKS}"
                                    + ("" if symbol is None else f" for {symbol}"))
@@ -76,9 +76,8 @@ def _outcomes(mean_r: float | None, n: int) -> str:
     return "none" if mean_r is None else f"{mean_r:+.3f} of {n}"
 
 
-def _marks(log: LogReader) -> Iterator[EquityMarked]:
+def _marks(log: LogReader, codec: Codec) -> Iterator[EquityMarked]:
     """Marks on the topic; what cannot be decoded is named on standard error, and passed over."""
-    codec = Codec()
     for record in log.read(MARKS):
         try:
             event = codec.decode(MARKS, record.value)

@@ -11,7 +11,6 @@ import msgspec
 from rich.table import Table
 
 from agents.contract import Agent
-from schemas.codec import Codec
 from schemas.events import PolicyConfig
 from streams import configuring
 from streams.cli.agents import configured
@@ -23,7 +22,7 @@ from streams.cli.options import (
     print_json,
     settings_options,
 )
-from streams.cli.reading import find_topic, reading
+from streams.cli.reading import codec_of, find_topic, reading
 from streams.commanding import CLOCK, said
 from streams.configuring import TOPIC, CannotConfigure, Standing
 from streams.policy_view import utc
@@ -58,7 +57,7 @@ def show(settings: Settings, name: str, agent_config: tuple[str, ...], as_json: 
 
     What it was started with is what --agent-config and --seed say here, as for the worker.
     """
-    agent, codec = _agent(settings, name, agent_config), Codec()
+    agent, codec = _agent(settings, name, agent_config), codec_of(settings)
     with reading(settings) as log:
         find_topic(log, settings, TOPIC)
         now = configuring.standing(log, codec, agent)
@@ -85,7 +84,7 @@ def set_(settings: Settings, name: str, changes: tuple[str, ...], unset: tuple[s
     VALUE is JSON (4, 0.5, true, null, "text", [1,2]); what is no JSON is taken as text. The change is held against the
     agent's own type; one that it would refuse is not written.
     """
-    agent, codec = _agent(settings, name, agent_config), Codec()
+    agent, codec = _agent(settings, name, agent_config), codec_of(settings, writes=True)
     given = _values(changes)
     if not given and not unset:
         raise click.UsageError("nothing to change: give KEY=VALUE or --unset KEY")

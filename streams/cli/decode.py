@@ -14,6 +14,8 @@ from schemas.catalogue import TOPICS
 from schemas.codec import Codec
 from schemas.refused import Refused
 from streams.cli.exits import Exit
+from streams.cli.reading import codec_of
+from streams.settings import Settings, SettingsError
 
 LENGTH_BYTES = 4
 NULL_LENGTH = -1
@@ -61,10 +63,10 @@ def decoded(codec: Codec, topic: str | None, data: bytes | None) -> tuple[dict[s
     return {"type": event.SCHEMA_NAME, **msgspec.to_builtins(event)}, True
 
 
-@click.command()
+@click.command(epilog="Records in Confluent framing are read where the settings name a registry (QUANTUM_REGISTRY).")
 @click.option("--format", "layout", type=click.Choice(["lengths", "single"]), default="lengths", show_default=True,
               help="lengths: before each record its 4-byte length, as kcat -f '%R%s' writes; single: one record.")
-@click.option("--topic", help="Topic of the records; without it each record's fingerprint tells.")
+@click.option("--topic", help="Topic of the records; without it each record's schema tells.")
 @click.option("--json", "as_json", is_flag=True, help="Output is JSON lines with and without this.")
 def command(layout: str, topic: str | None, as_json: bool) -> int:
     """Avro records on standard input to JSON lines.
@@ -75,8 +77,11 @@ def command(layout: str, topic: str | None, as_json: bool) -> int:
     A record that cannot be taken gives a line with `error` and `detail`; the exit code is then 1.
     """
     if topic is not None and (topic not in TOPICS or TOPICS[topic].event is None or topic.endswith(".changelog")):
-        raise click.UsageError(f"{topic} has no event; leave --topic out to go by fingerprint")
-    codec, failed = Codec(), 0
+        raise click.UsageError(f"{topic} has no event; leave --topic out to go by the schema that it names")
+    try:
+        codec, failed = codec_of(Settings.load()), 0
+    except SettingsError as exc:
+        raise click.UsageError(f"settings: {exc}") from None
     try:
         for data in records(sys.stdin.buffer, layout):
             line, good = decoded(codec, topic, data)

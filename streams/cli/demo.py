@@ -13,6 +13,7 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -24,17 +25,20 @@ from rich.live import Live
 from schemas.catalogue import AGENTS, built_agents
 from streams import broker as embedded
 from streams import controls, topics
-from streams.cli.demo_proof import prove, red
+from streams.cli import demo_trader
+from streams.cli.demo_files import sources
+from streams.cli.demo_proof import prove, red, self_test
 from streams.cli.demo_view import LiveTable, closing_screen, summary
 from streams.cli.exits import Exit
 from streams.cli.options import json_option, settings_options
 from streams.ingest import Costs, Loaded, Published, load, publish
 from streams.ingest.earlier import earlier
+from streams.ingest.monthly import BASE_URL
 from streams.observer import Observer
 from streams.settings import ENV_PREFIX, Settings
 
 WORKERS: tuple[tuple[str, ...], ...] = (("features", "decision", "meta_strategy", "risk_controller"),
-                                        ("paper_execution", "experience", "q_learning"))
+                                        ("paper_execution", "experience", "q_learning", "ppo_trader"))
 """Agents by worker process: two of about equal load, since the machine to aim at has two cores."""
 STOP_S = 20.0
 REPLAY_LINGER_MS = 5  # fewer, larger requests: a fifth less processor time, and the loop is no slower at full speed
@@ -46,9 +50,13 @@ SAMPLE_COSTS = Costs(fee_bps=0.35, half_spread_bps=0.25, slippage_bps=0.1)
 @click.option("--klines", type=click.Path(exists=True, path_type=Path), multiple=True,
               help="File or folder with candles (csv, zip, parquet, feather). Default: hourly EURUSD as the package "
                    "gym-anytrading ships it.")
+@click.option("--symbols", metavar="A,B",
+              help="Fetch the last 12 whole months of hourly candles of these pairs, as BTCUSDT,ETHUSDT: Binance's "
+                   "public files, held against their checksums.")
+@click.option("--base-url", metavar="URL", default=BASE_URL, show_default=True, help="Where --symbols fetches from.")
 @click.option("--candles", type=click.IntRange(min=500), default=15_000, show_default=True,
               help="Publish at most this many candles, oldest first.")
-@click.option("--lead", type=click.IntRange(min=1), default=24, show_default=True,
+@click.option("--lead", type=click.IntRange(min=1), default=96, show_default=True,
               help="Bars that the candles may run ahead of the slowest agent.")
 @click.option("--outcomes", type=click.IntRange(min=0), default=controls.OUTCOMES, show_default=True,
               help="Outcomes of each of the three controls: markets with a known answer; 0: no controls.")
@@ -57,8 +65,8 @@ SAMPLE_COSTS = Costs(fee_bps=0.35, half_spread_bps=0.25, slippage_bps=0.1)
               help="Keep the log in this folder. Where one is there, of a demo that was killed, go on from it.")
 @json_option
 @settings_options
-def command(settings: Settings, klines: tuple[Path, ...], candles: int, lead: int, outcomes: int, keep: bool,
-            resume: Path | None, as_json: bool) -> int:
+def command(settings: Settings, klines: tuple[Path, ...], symbols: str | None, base_url: str, candles: int, lead: int,
+            outcomes: int, keep: bool, resume: Path | None, as_json: bool) -> int:
     """Run the main job: Kafka, every agent, real candles, live.
 
     Starts an embedded Apache Kafka with an empty log (or uses --broker), makes the topics, starts the agents in two
@@ -72,30 +80,34 @@ def command(settings: Settings, klines: tuple[Path, ...], candles: int, lead: in
     console = Console(stderr=True)
     started = time.monotonic()
     signal.signal(signal.SIGTERM, _interrupt)
-    loaded = load(klines or (_sample(),), limit=candles)
-    costs = Costs() if klines else SAMPLE_COSTS
-    with ExitStack() as stack:
+    loaded = load(sources(settings, klines, symbols, base_url, console), limit=candles)
+    costs = Costs() if klines or symbols else SAMPLE_COSTS
+    with ThreadPoolExecutor(1) as aside, ExitStack() as stack:
+        drawn = aside.submit(controls.draw, settings.seed, taken=loaded.symbols) if outcomes else None
         here = stack.enter_context(_broker(settings, keep, resume, console))
         up_s = time.monotonic() - started
         topics.apply(here)
         before = earlier(here)
+        demo_trader.configure(here, loaded)
         observer = Observer(here)
         stack.callback(observer.stop)
         workers = stack.enter_context(_workers(here))
-        lab = controls.draw(settings.seed, taken=loaded.symbols) if outcomes else None
+        lab = None if drawn is None else drawn.result()
         feeds = [Feed(here, loaded, costs=costs, lead=lead, before=before)]
         if lab is not None:
             feeds.append(Feed(here, lab.loaded, costs=lab.costs, lead=controls.LEAD, own_clocks=True,
                               outcomes=outcomes, before=before))
         observer.start()
+        testing = stack.enter_context(self_test())
         result = _run(feeds, LiveTable(len(loaded), loaded.symbols, outcomes), observer, workers, console, started)
         result["broker_up_s"] = round(up_s, 1)
         if lab is not None:
             controls.reveal(here, lab, Counter(before.candles) + Counter(feeds[1].published.candles))
         with console.status("holding it against the log"):
-            proof = prove(here, settings.seed)
+            proof = prove(here, settings.seed, testing)
         result["total_s"] = round(time.monotonic() - started, 1)
         report = summary(here, observer.seen, result, loaded.symbols, settings.seed)
+        report["ppo_trader"] = demo_trader.told(here, loaded.symbols)
         report["checks"]["verify finds nothing red"] = not red(proof["report"])
         report["checks"]["verify catches every planted cheat"] = proof["self_test"].get("exit_code") == 0
         report["healthy"] = all(report["checks"].values())
@@ -144,20 +156,6 @@ class Feed(threading.Thread):
 def _interrupt(number: int, frame: object) -> None:
     """A demo that is told to stop cleans up like one that is interrupted: no broker and no worker stays behind."""
     raise KeyboardInterrupt
-
-
-def _sample() -> Path:
-    """Real candles that a dependency's wheel ships.
-
-    Raises:
-        click.UsageError: the package is not installed; nothing synthetic takes its place.
-    """
-    try:
-        import gym_anytrading
-    except ImportError as exc:
-        raise click.UsageError("no candles: give --klines PATH, or install quantum-streams[demo], which brings the "
-                               "hourly EURUSD sample of gym-anytrading") from exc
-    return Path(gym_anytrading.__file__).parent / "datasets" / "data" / "FOREX_EURUSD_1H_ASK.csv"
 
 
 @contextmanager
@@ -265,4 +263,6 @@ def _linger(settings: Settings, keep: bool, console: Console) -> None:
     sys.stdin.readline()
 
 
-assert {a.name for a in built_agents()} == {name for group in WORKERS for name in group} <= set(AGENTS)
+WITHOUT = frozenset({"bars"})
+"""Agents that the demo leaves out: it brings candles, and no trades to make them of."""
+assert {a.name for a in built_agents()} - WITHOUT == {name for group in WORKERS for name in group} <= set(AGENTS)

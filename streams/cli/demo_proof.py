@@ -22,23 +22,28 @@ from streams.cli.agents import configured
 from streams.cli.reading import reading
 from streams.cli.verify import state_text
 from streams.settings import Settings
+from streams.subjects import codec_for
+from streams.trainers.process import give_way
 from streams.verify.brokered import BrokerLog
 from streams.verify.cells import KINDS, RED, Report
 from streams.verify.judge import verify
 
 BUDGET = 12_000
 """Input records folded again for each agent: some seconds. `quantum verify` alone folds all."""
-SELF_TEST_S = 60.0
-OTHER_HALF = ("paper_execution", "experience")  # judged by a process of its own: about half of the work
+FITS = 1  # training runs of the PPO trader performed again
+SELF_TEST_S = 300.0  # it takes some 20 s of processor time; machines may be busy
+OTHER_HALF = ("paper_execution", "experience", "meta_strategy", "risk_controller")
+"""Judged by a process of its own: about half of the work, the controls aside."""
 
 
 @contextmanager
 def self_test() -> Iterator[subprocess.Popen[bytes]]:
-    """The self-test in a process of its own, beside whatever runs in the block."""
-    process = subprocess.Popen([sys.executable, "-m", "streams.cli.main", "verify", "--self-test", "--json"],
-                               stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    """The self-test, which asks nothing of the log, in a process of its own that takes what the block leaves idle."""
+    line = [sys.executable, "-m", "streams.cli.main", "verify", "--self-test", "--json", "--jobs", "1"]
+    process = subprocess.Popen(line, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                                env=os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"})
     try:
+        give_way(process.pid)  # the agents' waiting for each other leaves it room
         yield process
     finally:
         if process.poll() is None:
@@ -46,15 +51,14 @@ def self_test() -> Iterator[subprocess.Popen[bytes]]:
         process.wait()
 
 
-def prove(settings: Settings, sample_seed: int) -> dict[str, Any]:
-    """Verify the demo's log, and the judge itself; as plain data."""
-    with self_test() as testing:
-        report = _judged(settings, sample_seed)
-        try:
-            out, _ = testing.communicate(timeout=SELF_TEST_S)
-            tested = json.loads(out)
-        except (subprocess.TimeoutExpired, ValueError) as exc:
-            tested = {"error": f"{type(exc).__name__}: {exc}"}
+def prove(settings: Settings, sample_seed: int, testing: subprocess.Popen[bytes]) -> dict[str, Any]:
+    """Verify the demo's log, and the judge itself, by the self-test that runs; as plain data."""
+    report = _judged(settings, sample_seed)
+    try:
+        out, _ = testing.communicate(timeout=SELF_TEST_S)
+        tested = json.loads(out)
+    except (subprocess.TimeoutExpired, ValueError) as exc:
+        tested = {"error": f"{type(exc).__name__}: {exc}"}
     return {"report": report, "self_test": tested}
 
 
@@ -72,7 +76,8 @@ def judge(settings: Settings, names: list[str], sample_seed: int, controls: bool
     """Some of the agents, and the controls where asked for."""
     roster = configured(settings, (), [agent.name for agent in built_agents()])
     with reading(settings) as reader, closing(BrokerLog(settings, reader)) as log:
-        return verify(log, roster, sample_seed=sample_seed, budget=BUDGET, only=names, controls=controls)
+        return verify(log, roster, sample_seed=sample_seed, budget=BUDGET, only=names, controls=controls,
+                      fits=FITS, codec=codec_for(settings))
 
 
 def red(report: Report) -> list[str]:
@@ -96,6 +101,8 @@ def show_proof(console: Console, proof: dict[str, Any]) -> None:
     for verdict in report.controls:
         console.print(Text(f"control {verdict.symbol}, {verdict.kind} ").append(state_text(verdict.cell))
                       .append(f": {verdict.cell.why}"))
+        for name, other in verdict.others.items():
+            console.print(Text(f"  {name} ").append(state_text(other)).append(f": {other.why}"))
     console.print(_self_test_line(proof["self_test"]))
 
 

@@ -13,14 +13,15 @@ from rich.table import Table
 from rich.text import Text
 
 from schemas.catalogue import AGENTS, GLOBAL, built_agents
-from schemas.codec import Codec
 from schemas.events import BookMark, EquityMarked
 from streams.books import Paired, paired
+from streams.cli import demo_trader
 from streams.cli.demo_proof import show_proof
 from streams.log import LogReader
 from streams.observer import Seen
 from streams.settings import Settings
 from streams.story import steps, trace
+from streams.subjects import codec_for
 
 EVIDENCE: dict[str, tuple[str, ...]] = {
     "features": ("market.features",),
@@ -29,9 +30,10 @@ EVIDENCE: dict[str, tuple[str, ...]] = {
     "experience": ("learning.experience",),
     "q_learning": ("rl.q_learning.updated", "policy.ledger"),
     "meta_strategy": ("rl.meta.updated", "policy.ledger"),
+    "ppo_trader": ("rl_v3.training.completed", "rl_v3.decision"),
     "risk_controller": ("risk.mode.changed",),
 }
-"""Topics whose newest record shows that an agent worked."""
+"""Agents of the demo, each with the topics whose newest record shows that it worked."""
 LEARNER_BOOK, SECOND_BOOK = "q_learning", "meta_strategy"
 SHOWN_BASELINES = ("baseline:neutral", "baseline:random", "baseline:buy_and_hold")
 MARKS = "execution.equity.marked"
@@ -55,13 +57,14 @@ class LiveTable:
 
     def view(self, seen: Seen) -> Group:
         """What to show now."""
-        reads = {a.name: sum(seen.records(t) for t in a.reads if t in seen.topics) for a in built_agents()}
+        agents = [a for a in built_agents() if a.name in EVIDENCE]
+        reads = {a.name: sum(seen.records(t) for t in a.reads if t in seen.topics) for a in agents}
         self._samples.append((time.monotonic(), reads))
         (then, before), (now, _) = self._samples[0], self._samples[-1]
         table = Table(title="What the log shows", title_justify="left")
         for name in ("agent", "events in", "events/s", "written", "last evidence"):
             table.add_column(name, justify="left" if name in ("agent", "last evidence") else "right")
-        for agent in built_agents():
+        for agent in agents:
             rate = (reads[agent.name] - before[agent.name]) / max(now - then, 1e-9)
             written = sum(seen.records(t) for t in agent.writes if t in seen.topics)
             place = next((seen.newest_place[t] for t in EVIDENCE[agent.name] if seen.newest_place[t]), "nothing yet")
@@ -146,7 +149,7 @@ def _books(first: EquityMarked, last: EquityMarked) -> list[dict[str, Any]]:
 
 def _paired(settings: Settings, symbols: Collection[str]) -> list[Paired]:
     """The learner's book minus each baseline of the real symbols, bar by bar."""
-    keys, codec = {symbol.encode() for symbol in symbols}, Codec()
+    keys, codec = {symbol.encode() for symbol in symbols}, codec_for(settings)
     with LogReader(settings) as log:
         marks = (codec.decode(MARKS, r.value) for r in log.read(MARKS) if r.key in keys)
         pairs = paired(m for m in marks if isinstance(m, EquityMarked))
@@ -165,7 +168,7 @@ def _story(settings: Settings, seen: Seen, symbols: Collection[str]) -> list[dic
     if not trades:
         return []
     with LogReader(settings) as log:
-        told = trace(log, Codec(), trades[0].trade_id)
+        told = trace(log, codec_for(settings), trades[0].trade_id)
     return [step._asdict() for step in steps(told)]
 
 
@@ -187,6 +190,8 @@ def closing_screen(console: Console, report: dict[str, Any], proof: dict[str, An
     for reason, n in report["dead_letters"].items():
         console.print(f"       {n} x {reason}")
     console.print(_result_table(report))
+    for line in demo_trader.lines(report["ppo_trader"]):
+        console.print(line)
     show_proof(console, proof)
     if report["story"]:
         console.rule("One trade, end to end")

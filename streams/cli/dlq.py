@@ -10,13 +10,11 @@ from typing import Any
 import click
 from rich.table import Table
 
-from schemas.codec import Codec
 from streams.cli.options import data_console, json_option, print_json, settings_options
-from streams.cli.reading import find_topic, reading
+from streams.cli.reading import codec_of, find_topic, reading
 from streams.inspecting.deadletters import (
     Letter,
     Plan,
-    Tally,
     dead_letter_topics,
     letter_of,
     letters,
@@ -25,7 +23,7 @@ from streams.inspecting.deadletters import (
     redrive,
     tally,
 )
-from streams.inspecting.shown import DLQ, brief, iso, line, show
+from streams.inspecting.shown import DLQ, brief, hexdump, iso, line, show
 from streams.log import LogReader, Record, Start
 from streams.settings import Settings
 
@@ -88,7 +86,7 @@ def list_command(settings: Settings, as_json: bool) -> None:
     rows = {topic: tally(some) for topic, some in found.items()}
     if as_json:
         print_json([{"topic": settings.topic(topic), "records": len(found[topic]),
-                     "reasons": [_tally_json(row) for row in rows[topic]]} for topic in rows])
+                     "reasons": [row.as_dict() for row in rows[topic]]} for topic in rows])
         return
     console = data_console()
     if not any(rows.values()):
@@ -101,13 +99,6 @@ def list_command(settings: Settings, as_json: bool) -> None:
             table.add_row(settings.topic(topic), row.reason, row.by, str(row.records),
                           f"{row.newest.partition}@{row.newest.offset}", iso(row.newest.timestamp_ms))
     console.print(table)
-
-
-def _tally_json(row: Tally) -> dict[str, Any]:
-    newest = row.newest
-    assert newest is not None
-    return {"reason": row.reason, "by": row.by, "records": row.records,
-            "newest": {"partition": newest.partition, "offset": newest.offset, "timestamp_ms": newest.timestamp_ms}}
 
 
 # ---------------------------------------------------------------------- show
@@ -127,7 +118,7 @@ def show_command(settings: Settings, topic: str, places: list[tuple[int, int]], 
 
     TOPIC is the source topic or its dead-letter topic.
     """
-    codec = Codec()
+    codec = codec_of(settings)
     with reading(settings) as log:
         chosen = _chosen(log, _dlq(log, settings, topic), places, reasons, last)
     for letter in chosen:
@@ -184,19 +175,6 @@ def _page(letter: Letter, shown: dict[str, Any], n_bytes: int) -> list[str]:
 def brief_text(text: str) -> str:
     """Text with control characters escaped."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-
-
-def hexdump(data: bytes, n_bytes: int) -> list[str]:
-    """Offset, 16 bytes in hex, and as ASCII, a line each; `n_bytes` 0 is all."""
-    part = data[:n_bytes] if n_bytes else data
-    lines = []
-    for at in range(0, len(part), 16):
-        row = part[at:at + 16]
-        text = "".join(chr(b) if 32 <= b < 127 else "." for b in row)
-        lines.append(f"    {at:08x}  {row.hex(' '):<47}  {text}")
-    if len(part) < len(data):
-        lines.append(f"    ... {len(data) - len(part)} more bytes; --bytes 0 prints all")
-    return lines
 
 
 # ---------------------------------------------------------------------- redrive
@@ -261,13 +239,7 @@ def _selection(places: list[tuple[int, int]], reasons: tuple[str, ...], since: i
 
 def _report(source: str, todo: Plan, places: dict[str, str | None], dry_run: bool, as_json: bool) -> None:
     if as_json:
-        print_json({
-            "topic": source, "dry_run": dry_run,
-            "redriven": [{"from": letter.record.place, "to": places[letter.record.place], "reason": letter.reason,
-                          "for": list(refusers)} for letter, refusers in todo.send],
-            "skipped": [{"from": letter.record.place, "reason": letter.reason, "why": why}
-                        for letter, why in todo.skip],
-        })
+        print_json({"topic": source, "dry_run": dry_run, **todo.as_dict(places)})
         return
     for letter, refusers in todo.send:
         to = places[letter.record.place] or f"{source}-{letter.source[1] if letter.source else '?'} (dry run)"

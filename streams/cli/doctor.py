@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -16,13 +17,15 @@ from rich.table import Table
 from rich.text import Text
 
 from schemas.catalogue import built_topics
-from streams import broker, topics
+from streams import broker, subjects, topics
 from streams.broker.errors import BrokerError
 from streams.broker.jars import jar_folder, kafka_home, missing, pinned
 from streams.broker.java import find_java
 from streams.broker.node import port_is_free
 from streams.cli.exits import Exit
-from streams.cli.options import data_console, json_option, print_json, settings_options
+from streams.cli.options import SHOW, data_console, given, json_option, print_json, settings_options_or_show
+from streams.effective import Effective, effective
+from streams.registry_errors import RegistryRefused, RegistryUnreachable
 from streams.settings import LOOPBACK, Settings
 
 GOOD, NOTE, PROBLEM, UNCHECKED = "good", "note", "problem", "not checked"
@@ -54,8 +57,9 @@ class Finding:
 
 def examine(settings: Settings) -> list[Finding]:
     """All findings, in the order in which things have to work. Changes nothing, on the broker or the disk."""
-    return [_python(), _java(), _jars(settings), _port(settings), _disk(settings), *_with_broker(settings),
-            _partitioner(settings)]
+    return [_python(), _java(), _jars(settings), _port(settings), *_metrics_port(settings),
+            _disk(settings), *_login(settings), *_with_broker(settings),
+            *_registry(settings), _partitioner(settings)]
 
 
 def exit_code(findings: list[Finding]) -> Exit:
@@ -107,6 +111,37 @@ def _port(settings: Settings) -> Finding:
                    fix="nothing, or set QUANTUM_BROKER_PORT")
 
 
+def _metrics_port(settings: Settings) -> Iterator[Finding]:
+    """Looked at where one is set."""
+    host, port = settings.metrics_host, settings.metrics_port
+    if port == 0:
+        return
+    try:
+        with socket.create_server((host, port)):
+            pass
+    except OSError as exc:
+        yield Finding(check="metrics port", state=NOTE, fix="nothing, if that is our worker; else --metrics-port",
+                      detail=f"{host}:{port} cannot be listened on: {exc.strerror or exc}")
+        return
+    open_to = "" if host in (LOOPBACK, "localhost", "::1") else "; without a login, for everybody who reaches it"
+    yield Finding(check="metrics port", state=GOOD, detail=f"{host}:{port} is free{open_to}")
+
+
+def _login(settings: Settings) -> Iterator[Finding]:
+    """The files of TLS; a login itself is judged by the broker."""
+    if settings.security_protocol == "PLAINTEXT":
+        return
+    named = {"ssl_ca_location": settings.ssl_ca_location, "ssl_certificate_location": settings.ssl_certificate_location,
+             "ssl_key_location": settings.ssl_key_location}
+    for name, path in named.items():
+        if path is not None and not os.access(path, os.R_OK):
+            what = "cannot be read" if path.exists() else "is not there"
+            yield Finding(check="login", state=PROBLEM, detail=f"{name}: {path} {what}", fix=f"set {name} right")
+            return
+    who = f" as {settings.sasl_username} by {settings.sasl_mechanism}" if settings.sasl_username else ""
+    yield Finding(check="login", state=GOOD, detail=f"{settings.security_protocol}{who}; the broker judges it")
+
+
 def _disk(settings: Settings) -> Finding:
     folder = settings.data_dir
     while not folder.exists():
@@ -126,8 +161,9 @@ def _with_broker(settings: Settings) -> Iterator[Finding]:
     try:
         client, partitions = topics.connect(settings, timeout_s=4)
     except topics.BrokerUnreachable as exc:
-        yield Finding(check="broker", state=PROBLEM, detail=str(exc).partition(". Start")[0],
-                      fix="quantum broker up", code=Exit.UNREACHABLE)
+        detail, _, fix = str(exc).partition(". Set " if exc.denied else ". Start")
+        yield Finding(check="broker", state=PROBLEM, detail=detail,
+                      fix=f"set {fix}" if exc.denied else "quantum broker up", code=Exit.UNREACHABLE)
         for check in ("topics", "clock"):
             yield Finding(check=check, state=UNCHECKED, detail="no broker")
         return
@@ -172,6 +208,29 @@ def _clock(client: AdminClient, settings: Settings, partitions: dict[str, int],
                           "it is behind cannot be told without writing one")
 
 
+def _registry(settings: Settings) -> Iterator[Finding]:
+    """Looked at where one is set."""
+    if settings.registry is None:
+        return
+    try:
+        differences = subjects.check(settings)
+    except RegistryUnreachable as exc:
+        yield Finding(check="registry", state=PROBLEM, detail=str(exc).partition(". Start")[0], code=Exit.UNREACHABLE,
+                      fix="start it, set QUANTUM_REGISTRY right, or unset it")
+        return
+    except RegistryRefused as exc:
+        yield Finding(check="registry", state=PROBLEM, detail=str(exc),
+                      code=Exit.UNREACHABLE if exc.denied else Exit.FAILED,
+                      fix="set QUANTUM_REGISTRY, QUANTUM_REGISTRY_USERNAME and QUANTUM_REGISTRY_PASSWORD right")
+        return
+    if differences:
+        yield Finding(check="registry", state=PROBLEM, code=Exit.TOPICS_DIFFER, fix="quantum topics apply",
+                      detail=f"{settings.registry}: {len(differences)} schemas or compatibility levels differ")
+        return
+    yield Finding(check="registry", state=GOOD,
+                  detail=f"{settings.registry}: {len(subjects.event_topics())} subjects as the catalogue says")
+
+
 def _partitioner(settings: Settings) -> Finding:
     used = settings.producer()["partitioner"]
     if used == "murmur2_random":
@@ -181,25 +240,43 @@ def _partitioner(settings: Settings) -> Finding:
 
 
 @click.command()
-@settings_options
+@settings_options_or_show
 @json_option
 @click.pass_context
 def command(ctx: click.Context, settings: Settings, as_json: bool) -> None:
     """Check this machine and the broker; one fix for each finding. Changes nothing.
 
-    The exit code is that of the first problem: 1, 4 (no broker) or 5 (topics differ).
+    The exit code is that of the first problem: 1, 4 (no broker) or 5 (topics differ). With --config alone nothing is
+    checked: it prints every setting, its value (secrets masked) and where that came from: flag, environment, file or
+    default.
     """
+    if ctx.params["config"] == SHOW:
+        _print_settings(effective(settings, given(ctx), None), as_json)
+        return
     findings = examine(settings)
     if as_json:
         rows = [{k: v for k, v in asdict(f).items() if k != "code"} for f in findings]
         print_json({"good": exit_code(findings) == Exit.GOOD, "findings": rows})
     else:
-        table = Table(box=None, pad_edge=False)
-        for head in ("check", "state", "found", "fix"):
-            table.add_column(head, overflow="fold")
-        for f in findings:
-            table.add_row(f.check, Text(f.state, style=_STYLES[f.state]), Text(f.detail), Text(f.fix))
-        data_console().print(table)
+        _print(("check", "state", "found", "fix"),
+               [(f.check, Text(f.state, style=_STYLES[f.state]), Text(f.detail), Text(f.fix)) for f in findings])
     code = exit_code(findings)
     if code != Exit.GOOD:
         ctx.exit(code)
+
+
+def _print_settings(rows: list[Effective], as_json: bool) -> None:
+    if as_json:
+        print_json({"settings": [asdict(row) for row in rows]})
+        return
+    _print(("setting", "value", "from", ""),
+           [(r.name, Text("-" if r.value is None else str(r.value) or '""'), r.source, Text(r.place)) for r in rows])
+
+
+def _print(heads: tuple[str, ...], rows: list[tuple[str | Text, ...]]) -> None:
+    table = Table(box=None, pad_edge=False)
+    for head in heads:
+        table.add_column(head, overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    data_console().print(table)

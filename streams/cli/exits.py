@@ -24,7 +24,7 @@ MEANING: dict[Exit, str] = {
     Exit.FAILED: "failed",
     Exit.USAGE: "wrong usage",
     Exit.NOT_PROVEN: "not proven",
-    Exit.UNREACHABLE: "broker unreachable",
+    Exit.UNREACHABLE: "broker or registry unreachable, or it denies login or right",
     Exit.TOPICS_DIFFER: "topics differ from the catalogue",
     Exit.OTHER_CODE: "made by other code, configuration or platform",
     Exit.EXPIRED: "input is deleted",

@@ -7,17 +7,20 @@ import sys
 from collections.abc import Sequence
 
 import click
+from click.shell_completion import CompletionItem
 
 from streams.cli.exits import MEANING, Exit
+from streams.registry_errors import RegistryRefused, RegistryUnreachable
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "demo": ("demo", "Real market data through Kafka into every agent, watched live."),
     "worker": ("worker", "Run agents until told to stop."),
     "status": ("status", "Lag, rates, last evidence and dead letters of every agent."),
     "verify": ("verify", "Hold every agent against the log: runs, receives, learns, persists, applied, origin."),
+    "ui": ("ui", "One local page over the log: cells, policies, trades, curves, dead letters."),
     "broker": ("broker", "The embedded Apache Kafka: up, down, status, logs."),
     "topics": ("topics", "Hold the broker's topics against the catalogue: check, apply."),
-    "ingest": ("ingest", "Bring candles in: file, synthetic."),
+    "ingest": ("ingest", "Bring market data in: file, ticks, exchange, synthetic."),
     "tail": ("tail", "Print records of a topic, decoded."),
     "produce": ("produce", "JSON lines on standard input to records of a topic, judged first."),
     "decode": ("decode", "Avro records on standard input to JSON lines; needs no broker."),
@@ -30,6 +33,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "reset": ("rebuild:reset", "An agent's state begun from nothing, while no worker runs it."),
     "books": ("books", "Learners' paper books against the baseline books, paired bar by bar."),
     "doctor": ("doctor", "Check this machine and the broker; one fix for each finding."),
+    "completion": ("completion", "The completion script of a shell: bash, zsh, fish."),
 }
 
 
@@ -48,6 +52,12 @@ class _Lazy(click.Group):
         command = getattr(importlib.import_module(f"streams.cli.{module}"), name or "command")
         assert isinstance(command, click.Command)
         return command
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Names of commands without loading one of them; options as ever."""
+        own = click.Command.shell_complete(self, ctx, incomplete)
+        return [*(CompletionItem(name, help=text) for name, (_, text) in COMMANDS.items()
+                  if name.startswith(incomplete)), *own]
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
@@ -76,9 +86,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except click.ClickException as exc:
         exc.show()
         return Exit.FAILED
-    except Unreachable as exc:
+    except (Unreachable, RegistryUnreachable) as exc:
         print(f"quantum: {exc}", file=sys.stderr)
         return Exit.UNREACHABLE
+    except RegistryRefused as exc:
+        print(f"quantum: {exc}", file=sys.stderr)
+        return Exit.UNREACHABLE if exc.denied else Exit.FAILED
     except (KeyboardInterrupt, click.Abort):
         print("quantum: interrupted", file=sys.stderr)
         return Exit.INTERRUPTED

@@ -30,9 +30,15 @@ _SETTINGS = (
     click.option("--cache-dir", type=click.Path(path_type=Path, file_okay=False), help="What can be fetched again."),
     click.option("--seed", type=int, help="Seed of everything random. Default: 0."),
     click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), help="Default: info."),
-    click.option("--log-format", type=click.Choice(["text", "json"]), help="Default: text."),
-    click.option("--config", type=click.Path(path_type=Path, dir_okay=False), help="Default: quantum.toml, if any."),
+    click.option("--log-format", type=click.Choice(["console", "json", "text"]),
+                 help="Of a worker's log. Default: console; text is its former name."),
 )
+_CONFIG = click.option("--config", type=click.Path(path_type=Path, dir_okay=False),
+                       help="Default: quantum.toml, if any.")
+SHOW = "\0"  # no path: `--config` without one
+_CONFIG_OR_SHOW = click.option("--config", is_flag=False, flag_value=SHOW, metavar="[PATH]",
+                               help="Without a path: print the effective settings and where each came from. With one: "
+                                    "the configuration file. Default: quantum.toml, if any.")
 _NAMES = ("broker", "topic_prefix", "app_id", "data_dir", "cache_dir", "seed", "log_level", "log_format", "config")
 
 
@@ -42,19 +48,34 @@ def settings_options(function: F) -> F:
     Login and TLS have no flags, because a command line can be read by every user of the machine: they come from the
     environment (`QUANTUM_SASL_PASSWORD`, ...) or the file.
     """
+    return _with_settings(function, _CONFIG)
 
+
+def settings_options_or_show(function: F) -> F:
+    """The same, where `--config` without a path asks to print the settings; the command reads that from its context."""
+    return _with_settings(function, _CONFIG_OR_SHOW)
+
+
+def _with_settings(function: F, config: Callable[[Any], Any]) -> F:
     @functools.wraps(function)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
         flags = {name: kwargs.pop(name) for name in _NAMES}
+        path = flags.pop("config")
         try:
-            settings = Settings.load(**flags)
+            settings = Settings.load(**flags, config=None if path in (None, SHOW) else Path(path))
         except SettingsError as exc:
             raise click.UsageError(f"settings: {exc}") from None
         return function(*args, settings=settings, **kwargs)
 
-    for option in reversed(_SETTINGS):
+    for option in (config, *reversed(_SETTINGS)):
         wrapper = option(wrapper)
     return wrapper  # type: ignore[return-value]
+
+
+def given(ctx: click.Context) -> set[str]:
+    """Names of the settings that stand on the command line."""
+    return {name for name in _NAMES if name != "config"
+            and ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE}
 
 
 def print_json(value: Any) -> None:

@@ -17,7 +17,7 @@ from streams.cli import policy_commands
 from streams.cli.options import data_console, json_option, print_json, settings_options
 from streams.cli.policy_history import at_option, diff, found, ledger_on, list_, parsed, plot
 from streams.cli.policy_rederive import rederive
-from streams.cli.reading import find_topic, reading
+from streams.cli.reading import codec_of, find_topic, reading
 from streams.log import LogReader
 from streams.policies.ledger import LEDGER, Asked, Ledger, in_force, newest
 from streams.policy_view import Held
@@ -59,7 +59,7 @@ def show(settings: Settings, name: str, symbol: str | None, version: int | None,
     with reading(settings) as log:
         if version is None and at_ms is None:
             find_topic(log, settings, CURRENT)
-            policy, when = _chosen(policy_view.newest(_rows(log)), agent, symbol), None
+            policy, when = _chosen(policy_view.newest(_rows(log, codec_of(settings))), agent, symbol), None
         else:
             policy, when = _past(ledger_on(log, settings), agent, symbol, version, at_ms)
     if png is not None:
@@ -141,9 +141,8 @@ def _past(ledger: Ledger, agent: str, symbol: str | None, version: int | None,
                                          None if after is None else after.version, applies, p.fallback)
 
 
-def _rows(log: LogReader) -> Iterator[tuple[str, PolicyRecord | None, str]]:
+def _rows(log: LogReader, codec: Codec) -> Iterator[tuple[str, PolicyRecord | None, str]]:
     """Policies on the topic; what cannot be decoded is named on standard error, and passed over."""
-    codec = Codec()
     for record in log.read(CURRENT):
         policy_id = (record.key or b"").decode(errors="replace")
         if record.value is None:

@@ -16,7 +16,7 @@ from streams import commanding
 from streams.cli.agents import configured
 from streams.cli.exits import Exit
 from streams.cli.options import actor_option, agent_config_option, json_option, print_json, settings_options
-from streams.cli.reading import find_topic, reading
+from streams.cli.reading import codec_of, find_topic, reading
 from streams.commanding import COMMANDS, LEDGER, CannotCommand, Plan, Version
 from streams.log import LogReader
 from streams.policy_view import utc
@@ -133,7 +133,7 @@ def _policy(settings: Settings, kind: Command, policy_id: str, *, reason: str, a
     if name not in commanding.learners() or not slash or not scope:
         raise click.UsageError(f"{policy_id!r} is not AGENT/SYMBOL with one of {', '.join(commanding.learners())}")
     agent = configured(settings, agent_config, [name])[name]
-    codec = Codec()
+    codec = codec_of(settings, writes=True)
     with reading(settings) as log:
         _topics_of(log, settings, COMMANDS, LEDGER)
         try:
@@ -166,7 +166,7 @@ def answered(settings: Settings, log: LogReader, codec: Codec, plan: Plan, as_js
 
 def _halt(settings: Settings, kind: Command, symbol: str | None, *, reason: str, actor: str, dry_run: bool,
           as_json: bool) -> None:
-    codec = Codec()
+    codec = codec_of(settings, writes=True)
     with reading(settings) as log:
         _topics_of(log, settings, COMMANDS)
         try:

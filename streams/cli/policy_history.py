@@ -12,12 +12,15 @@ from rich.text import Text
 
 from schemas.codec import Codec
 from streams.cli.options import data_console, json_option, print_json, settings_options
-from streams.cli.reading import find_topic, reading
+from streams.cli.reading import codec_of, find_topic, reading
 from streams.inspecting.shown import one_line
 from streams.log import LogReader
 from streams.policies import course as courses
+from streams.policies.beside import beside
 from streams.policies.difference import Difference, difference
-from streams.policies.ledger import LEDGER, Asked, Ledger, Version, at_time, event_time, newest, read_ledger
+from streams.policies.drawn import picture
+from streams.policies.ledger import LEDGER, Asked, Ledger, Version, event_time, read_ledger
+from streams.policies.told import compared, followed, listed
 from streams.policy_view import utc
 from streams.settings import Settings
 
@@ -41,10 +44,11 @@ def at_option(function: F) -> F:
                              "s@MILLISECONDS.")(function)
 
 
-def ledger_on(log: LogReader, settings: Settings, policy_ids: list[str] | None = None) -> Ledger:
+def ledger_on(log: LogReader, settings: Settings, policy_ids: list[str] | None = None,
+              codec: Codec | None = None) -> Ledger:
     """The ledger; what cannot be decoded is named on standard error, and passed over."""
     find_topic(log, settings, LEDGER)
-    ledger = read_ledger(log.read(LEDGER), Codec(), policy_ids)
+    ledger = read_ledger(log.read(LEDGER), codec or codec_of(settings), policy_ids)
     for place, why in ledger.unreadable.items():
         click.echo(f"quantum: {place} is passed over: {one_line(why)}", err=True)
     for (policy_id, version), records in ledger.rivals.items():
@@ -89,17 +93,11 @@ def list_(settings: Settings, at_ms: int | None, as_json: bool) -> None:
     """List every policy on the ledger with its newest version, or the one in force --at a time."""
     with reading(settings) as log:
         ledger = ledger_on(log, settings)
-    held = {i: newest(vs) for i, vs in ledger.versions.items()} if at_ms is None else at_time(ledger, at_ms)
-    rows = [{
-        "policy_id": i, "agent": v.policy.agent, "scope": v.policy.scope, "version": v.policy.version,
-        "versions": len(ledger.versions[i]), "status": v.policy.status, "reason": v.policy.reason,
-        "outcomes": v.policy.outcomes, "origin": v.policy.origin, "source": v.policy.source,
-        "edge_claim": v.policy.edge_claim, "valid_from_ms": v.policy.valid_from_ms,
-        "valid_until_ms": v.policy.valid_until_ms, "place": v.record.place,
-    } for i, v in sorted(held.items())]
+    told = listed(ledger, at_ms)
     if as_json:
-        print_json({"schema": "quantum.policies/1", "at_ms": at_ms, "policies": rows})
+        print_json(told)
         return
+    rows = told["policies"]
     if not rows:
         when = "" if at_ms is None else f" in force at {utc(at_ms)}"
         click.echo(f"no policy{when} on {LEDGER}")
@@ -108,10 +106,10 @@ def list_(settings: Settings, at_ms: int | None, as_json: bool) -> None:
                   pad_edge=False)
     claims = {None: "not evaluated", True: "claimed", False: "not claimed"}
     for r in rows:
-        until = "no end" if r["valid_until_ms"] is None else utc(r["valid_until_ms"])  # type: ignore[arg-type]
-        past = at_ms is not None and r["valid_until_ms"] is not None and at_ms > r["valid_until_ms"]  # type: ignore[operator]
+        until = "no end" if r["valid_until_ms"] is None else utc(r["valid_until_ms"])
+        past = at_ms is not None and r["valid_until_ms"] is not None and at_ms > r["valid_until_ms"]
         cells = (r["policy_id"], r["version"], r["status"], r["outcomes"], r["origin"],
-                 claims[r["edge_claim"]], until + (" (past)" if past else ""), r["place"])  # type: ignore[index]
+                 claims[r["edge_claim"]], until + (" (past)" if past else ""), r["place"])
         table.add_row(*(Text(one_line(str(c)), no_wrap=True) for c in cells))
     data_console().print(table)
 
@@ -137,13 +135,10 @@ def diff(settings: Settings, before: str, after: str | None, limit: int, as_json
     with reading(settings) as log:
         ledger = ledger_on(log, settings, [a.policy_id, b.policy_id])
     old, new = found(ledger, a)[0], found(ledger, b)[0]
-    told = difference(old.policy, new.policy)
     if as_json:
-        ends = {name: {"policy_id": v.policy.policy_id, "version": v.policy.version, "place": v.record.place}
-                for name, v in (("before", old), ("after", new))}
-        print_json({"schema": "quantum.policy.diff/1", **ends, **told.as_dict()})
+        print_json(compared(old, new))
         return
-    _show_diff(old, new, told, limit)
+    _show_diff(old, new, difference(old.policy, new.policy), limit)
 
 
 def _pair(before: str, after: str | None) -> tuple[Asked, Asked]:
@@ -187,30 +182,36 @@ def _change(a: float | None, b: float | None, form: str) -> str:
 # ---------------------------------------------------------------------- plot
 @click.command("plot", epilog="With --json: {schema: quantum.policy.course/1, policy_id, points: list of {version, "
                               "ts_ms, status, reason, outcomes, edge_mean_r, edge_lower_r, flips, greedy_p: {regime: "
-                              "probability}, place}}.")
+                              "probability}, training: {name: number}, policy: {regime: {action: probability}}, gain, "
+                              "place}}.")
 @click.argument("name", metavar="POLICY[@FIRST..LAST]")
 @click.option("--png", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Also draw a picture.")
 @json_option
 @settings_options
 def plot(settings: Settings, name: str, png: Path | None, as_json: bool) -> None:
-    """Plot a policy over event time: outcomes, edge and its bound, greedy flips, how sure it is in each regime.
+    """Plot a policy over event time: outcomes, edge and its bound, greedy flips, what it does in each regime.
 
-    "greedy p" is the probability of the greedy action, a regime's cells weighed by their outcomes.
+    "greedy p" is the probability of the greedy action, a regime's cells weighed by their outcomes; of a network that of
+    the most probable action, all inputs but the regime at their means. Beside it what each update told of itself:
+    reward (q_learning: mean of the last 64 outcomes), and of networks entropy, KL, clip fraction, explained variance.
+    On a control whose key is on the log also the gain: share of the way from blind choice to the best map.
     """
     asked = parsed(name)
     with reading(settings) as log:
-        ledger = ledger_on(log, settings, [asked.policy_id])
-    chosen = found(ledger, asked)
-    points = courses.course(ledger.versions[asked.policy_id] if asked.first is None else chosen)
+        codec = codec_of(settings)
+        ledger = ledger_on(log, settings, [asked.policy_id], codec)
+        chosen = found(ledger, asked)
+        versions = ledger.versions[asked.policy_id] if asked.first is None else chosen
+        more = beside(log, codec, versions)
+    points = courses.course(versions, more.training, more.gain)
     if png is not None:
         try:
-            courses.picture(asked.policy_id, points, png)
+            picture(asked.policy_id, points, png)
         except (OSError, ValueError) as exc:
             raise click.ClickException(str(exc)) from exc
         click.echo(f"quantum: drew {png}", err=True)
     if as_json:
-        print_json({"schema": "quantum.policy.course/1", "policy_id": asked.policy_id,
-                    "points": courses.as_rows(points)})
+        print_json(followed(asked.policy_id, points))
         return
     console = data_console()
     begin, end = min(p.ts_ms for p in points), max(p.ts_ms for p in points)

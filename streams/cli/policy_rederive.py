@@ -13,11 +13,10 @@ from rich.console import Console
 from rich.text import Text
 
 from schemas.catalogue import built_agents
-from schemas.codec import Codec
 from streams.cli.agents import configured
 from streams.cli.exits import Exit
 from streams.cli.options import data_console, json_option, print_json, settings_options
-from streams.cli.reading import find_topic
+from streams.cli.reading import codec_of, find_topic
 from streams.cli.recheck import judging
 from streams.policies.blame import Divergence
 from streams.policies.deriving import Deriver, Report
@@ -73,7 +72,7 @@ def rederive(ctx: click.Context, settings: Settings, name: str | None, every: bo
     has the very result that is on the log. POLICY is e.g. q_learning/BTCUSDT.
     """
     asked = _asked(name, every)
-    began, codec = time.monotonic(), Codec()
+    began, codec = time.monotonic(), codec_of(settings)
     roster = configured(settings, agent_config, [agent.name for agent in built_agents()])
     with judging(settings) as log:
         find_topic(log, settings, LEDGER)

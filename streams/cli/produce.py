@@ -11,7 +11,7 @@ from schemas.codec import Codec
 from streams.cli.exits import Exit
 from streams.cli.main import Unreachable
 from streams.cli.options import json_option, print_json, settings_options
-from streams.cli.reading import HINT, find_topic, reading
+from streams.cli.reading import HINT, codec_of, find_topic, reading
 from streams.log import NoBroker
 from streams.producing import Judged, Sender, external_topics, judged, writable
 from streams.settings import Settings
@@ -50,7 +50,7 @@ def command(settings: Settings, topic: str, dry_run: bool, as_json: bool) -> int
     problem = writable(topic)
     if problem is not None:
         raise click.UsageError(f"{problem}; you may write: {', '.join(external_topics())}")
-    lines = judged(Codec(), topic, sys.stdin)
+    lines = judged(Codec() if dry_run else codec_of(settings, writes=True), topic, sys.stdin)
     if dry_run:
         return _told(topic, list(lines), None, as_json)
     with reading(settings) as log:

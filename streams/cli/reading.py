@@ -5,15 +5,18 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Protocol
 
 import click
 from confluent_kafka import KafkaException
 
 from schemas.catalogue import TOPICS
+from schemas.codec import Codec
 from streams.cli.main import Unreachable
 from streams.log import LogReader, NoBroker, NoTopic
 from streams.settings import Settings
+from streams.subjects import codec_for
 
 HINT = "start one with 'quantum broker up', or name yours with --broker HOST:PORT"
 
@@ -35,6 +38,23 @@ def reading(settings: Settings) -> Iterator[LogReader]:
         raise click.ClickException(str(exc)) from exc
     except KafkaException as exc:
         raise click.ClickException(f"the broker {settings.broker} says: {exc.args[0].str()}") from exc
+
+
+def codec_of(settings: Settings, *, writes: bool = False) -> Codec:
+    """The codec of a command; at its end the command says what could not be read because no registry is set.
+
+    Raises:
+        RegistryUnreachable, RegistryRefused: as `codec_for`.
+    """
+    codec = codec_for(settings, writes=writes)
+    click.get_current_context().call_on_close(partial(_say_unnamed, codec))
+    return codec
+
+
+def _say_unnamed(codec: Codec) -> None:
+    if codec.unnamed:
+        click.echo(f"quantum: no registry is set, and records of {', '.join(sorted(codec.unnamed))} are in Confluent "
+                   "framing: none of them could be read. Set QUANTUM_REGISTRY=URL", err=True)
 
 
 class _HasTopics(Protocol):

@@ -8,7 +8,6 @@ from typing import Any, TypeVar
 import click
 
 from schemas.catalogue import AGENTS, built_agents
-from schemas.codec import Codec
 from streams.cli.agents import configured
 from streams.cli.exits import Exit
 from streams.cli.options import (
@@ -19,7 +18,7 @@ from streams.cli.options import (
     print_json,
     settings_options,
 )
-from streams.cli.reading import find_topic, reading
+from streams.cli.reading import codec_of, find_topic, reading
 from streams.fitting import recommit, topic_ids
 from streams.rebuilding import CannotRebuild, Rebuilt, rebuilt, running, write
 from streams.settings import Settings
@@ -99,7 +98,7 @@ def _run(settings: Settings, action: str, scope: str | None, *, agent: str, reas
                                        f"workers first (one that was killed leaves the group after its time-out)")
         ids = topic_ids(settings, agent) if action == "reset" and scope is None else None
         try:
-            found = list(rebuilt(log, Codec(), made, reset=action == "reset", only=scope, ids=ids))
+            found = list(rebuilt(log, codec_of(settings), made, reset=action == "reset", only=scope, ids=ids))
         except CannotRebuild as exc:
             click.echo(f"quantum: {exc}", err=True)
             raise SystemExit(_CODES.get(exc.code, Exit.FAILED)) from exc

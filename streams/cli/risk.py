@@ -11,13 +11,12 @@ from typing import Any
 
 import click
 
-from schemas.codec import Codec
 from schemas.events import RISK_MODE_SYMBOLS, Command, RiskMode, RiskReason
 from streams import commanding
 from streams.cli.exits import Exit
 from streams.cli.options import json_option, print_json, settings_options
 from streams.cli.policy_commands import EPILOG, answered, commanding_options, tell, wait_option
-from streams.cli.reading import find_topic, reading
+from streams.cli.reading import codec_of, find_topic, reading
 from streams.commanding import COMMANDS, LEDGER, CannotCommand
 from streams.inspecting import risk
 from streams.policy_view import utc
@@ -72,7 +71,7 @@ def show(settings: Settings, as_json: bool) -> None:
     with reading(settings) as log:
         for name in (risk.CURRENT, risk.CHANGES, risk.CLOCK):
             find_topic(log, settings, name)
-        view = risk.risk_view(log, Codec())
+        view = risk.risk_view(log, codec_of(settings))
     if view is None:
         raise click.ClickException(f"no version of {risk.POLICY_ID} is on {risk.CURRENT}: does the risk controller "
                                    f"run, and is there a mark of a book?")
@@ -107,7 +106,7 @@ def clear(settings: Settings, **rest: Any) -> None:
 
 def _send(settings: Settings, kind: Command, *, reason: str, actor: str, dry_run: bool, as_json: bool, wait_s: float,
           mode: RiskMode | None = None, until: tuple[int | None, int] = (None, 0)) -> None:
-    codec = Codec()
+    codec = codec_of(settings, writes=True)
     with reading(settings) as log:
         for name in (COMMANDS, LEDGER, commanding.CLOCK):
             find_topic(log, settings, name)

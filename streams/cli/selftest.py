@@ -7,13 +7,13 @@ from rich.text import Text
 from streams.cli.options import data_console, print_json
 
 
-def run_self_test(as_json: bool) -> int:
-    """Judge the planted cheats, a line for each as it comes; returns the exit code."""
-    from streams.verify.planted.selftest import Caught, SelfTest, honest_red, self_test
+def run_self_test(as_json: bool, jobs: int) -> int:
+    """Judge the planted cheats in one or two processes, a line for each as it comes; returns the exit code."""
+    from streams.verify.planted.selftest import Caught, SelfTest, honest_red, self_test, self_test_of_two
 
     console = data_console()
     items: list[Caught] = []
-    for item in self_test():
+    for item in self_test() if jobs == 1 else self_test_of_two():
         items.append(item)
         if not as_json:
             word, style = ("caught", "green") if item.caught else ("NOT CAUGHT", "red")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import secrets
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -18,18 +17,16 @@ from rich.text import Text
 from schemas.catalogue import built_agents
 from streams.cli.agents import configured
 from streams.cli.options import data_console, json_option, progress_console, settings_options
-from streams.cli.reading import reading
+from streams.cli.reading import codec_of, reading
 from streams.cli.recheck import judging
 from streams.cli.verify import COLOURS
+from streams.inspecting.judged import glance
 from streams.inspecting.shown import iso
 from streams.inspecting.standing import STATES, Overview, Standing, Watcher
 from streams.log import LogReader, NoBroker
 from streams.settings import Settings
 from streams.verify.cells import KINDS, State
-from streams.verify.judge import verify
 
-VERIFY_SAMPLE = 8
-VERIFY_BUDGET = 2_000  # input records folded again for each agent
 _COLOURS = {"RUNNING": "green", "IDLE": "green", "BEHIND": "yellow", "STOPPED": "yellow", "STALLED": "red",
             "NO EVIDENCE": "red", "NO TOPICS": "red", "NOT BUILT": "dim"}
 _EPILOG = "\b\nStates:\n" + "\n".join(f"  {name}: {text}" for name, text in STATES.items()) + """
@@ -44,6 +41,14 @@ With --json, one object (with --watch one a line):
     that people froze or retired
   risk: null, or {mode, forced, ts_ms, until_ms, said, place}: the risk mode
     since its newest change on risk.mode.changed
+  learners: list of {agent, symbol, version, n, reward, unit: R|%, entropy,
+    approx_kl, explained_variance, ts_ms, place, claim}: the newest update
+    that each learner told of; of q_learning the mean of its last outcomes
+    claim: null, or {policy_id, version, place, edge_claim, n, edge_mean_r,
+    edge_lower_r, gain, claiming, policies}: the newest version of that
+    symbol's policy; null where not evaluated, gain elsewhere than on a
+    control whose key is on the log; claiming of its learner's policies
+    claim an edge
   agents: list of
     agent, state, why, group
     members: of its consumer group; a heartbeat, never evidence
@@ -97,9 +102,7 @@ def _cells(settings: Settings) -> dict[str, dict[str, State]]:
     """States of every cell of the agents that are built, from a small sample."""
     with progress_console().status("holding it against the log; --no-verify leaves that out"), judging(settings) as log:
         roster = configured(settings, (), [agent.name for agent in built_agents()])
-        report = verify(log, roster, sample=VERIFY_SAMPLE, sample_seed=secrets.randbits(32), budget=VERIFY_BUDGET,
-                        only=list(roster),
-                        controls=False)
+        report = glance(log, roster, codec_of(settings), only=list(roster))
     return {row.agent: {kind: c.state for kind, c in row.cells.items()} for row in report.rows}
 
 
@@ -167,6 +170,7 @@ def _view(overview: Overview | NoBroker) -> RenderableType:
         r = overview.risk
         over = "" if r.until_ms is None else f", override until {iso(r.until_ms)}"
         parts.append(Text(f"risk mode {r.said}{over}  [{r.place}, {iso(r.ts_ms)}]", style="yellow" if r.forced else ""))
+    parts += [Text(f"{u.sentence}  [{u.place}, {iso(u.ts_ms)}]") for u in overview.learners]
     letters = ", ".join(f"{topic} {n}" for topic, n in overview.dead_letters.items())
     parts += [Text(""), Text(f"dead letters: {letters or 'none'}"),
               Text(f"health alerts: {'' if overview.alerts else 'none'}")]

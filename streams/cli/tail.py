@@ -7,9 +7,8 @@ from collections.abc import Iterable, Iterator
 
 import click
 
-from schemas.codec import Codec
 from streams.cli.options import json_option, settings_options
-from streams.cli.reading import find_topic, reading
+from streams.cli.reading import codec_of, find_topic, reading
 from streams.inspecting.shown import FIELDS, line, show
 from streams.log import Record, Start
 from streams.settings import Settings
@@ -48,7 +47,7 @@ def command(settings: Settings, topic: str, start: Start, count: int | None, exi
     """
     if follow and exit_at_end:
         raise click.UsageError("-e and --follow exclude each other")
-    codec = Codec()
+    codec = codec_of(settings)
     with reading(settings) as log:
         name = find_topic(log, settings, topic)
         records = log.read(name, partitions=partitions or None, start=start, follow=follow)

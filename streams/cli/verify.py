@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from rich.text import Text
 from schemas.catalogue import built_agents
 from streams.cli.agents import configured
 from streams.cli.options import data_console, json_option, print_json, settings_options
+from streams.cli.reading import codec_of
 from streams.cli.recheck import judging, look_again, write, write_evidence
 from streams.cli.selftest import run_self_test
 from streams.inspecting.shown import iso
@@ -43,8 +45,9 @@ With --json, one object:
     ORIGIN: {state, why, place, age_s, figures}}}
   alerts: list of {component, status, reason, writer, place}: health alerts
     after which the component was not HEALTHY
-  controls: list of {symbol, kind, state, why, place, age_s, figures}, of the
-    runs whose key is on control.reveal
+  controls: list of {symbol, kind, learner, state, why, place, age_s, figures,
+    others: {learner: {state, why, place, age_s, figures}}}, of the runs whose
+    key is on control.reveal
   evidence: {file, sha256}; with --evidence, which writes quantum.evidence/1
 
 \b
@@ -79,12 +82,14 @@ What each cell takes as evidence, and what it cannot see: docs/proof.md."""
 @click.option("--recheck", "recheck_file", type=click.Path(path_type=Path, dir_okay=False, exists=True), metavar="FILE",
               help="Look the records of an evidence file up again, and nothing else.")
 @click.option("--self-test", "as_self_test", is_flag=True, help="Judge planted cheats, in memory, and nothing else.")
+@click.option("--jobs", type=click.IntRange(1, 2), default=min(os.cpu_count() or 1, 2), metavar="N",
+              help="Processes of --self-test: 1 or 2. Default: 2 where there are as many cores.")
 @json_option
 @settings_options
 @click.pass_context
 def command(ctx: click.Context, settings: Settings, since: str | None, sample: int, sample_seed: int | None,
             agent_config: tuple[str, ...], budget: int, patience_s: float, fresh_s: float, evidence: Path | None,
-            junit: Path | None, recheck_file: Path | None, as_self_test: bool, as_json: bool) -> None:
+            junit: Path | None, recheck_file: Path | None, as_self_test: bool, jobs: int, as_json: bool) -> None:
     """Hold every agent against the log.
 
     Nothing is asked of the agents. State is folded again from the input, policies are made again from their parents,
@@ -93,7 +98,8 @@ def command(ctx: click.Context, settings: Settings, since: str | None, sample: i
     if recheck_file is not None or as_self_test:
         if (recheck_file is not None and as_self_test) or evidence or junit or since is not None:
             raise click.UsageError("--recheck and --self-test do nothing else: no --evidence, --junit or --since")
-        done = look_again(settings, recheck_file, as_json) if recheck_file is not None else run_self_test(as_json)
+        done = look_again(settings, recheck_file, as_json) if recheck_file is not None \
+            else run_self_test(as_json, jobs)
         ctx.exit(done)
     try:
         begin = None if since is None else Since.parse(since)
@@ -103,7 +109,7 @@ def command(ctx: click.Context, settings: Settings, since: str | None, sample: i
     drawn = secrets.randbits(32) if sample_seed is None else sample_seed
     with judging(settings) as log:
         report = verify(log, roster, sample=sample, sample_seed=drawn, since=begin, patience_s=patience_s,
-                        fresh_s=fresh_s, budget=budget)
+                        fresh_s=fresh_s, budget=budget, codec=codec_of(settings))
         told = {} if evidence is None else {"evidence": write_evidence(report, log, settings, evidence)}
     if junit is not None:
         write(junit, as_junit(report))
@@ -132,6 +138,8 @@ def show(console: Console, report: Report) -> None:
                                                    else "yellow"))
     for v in report.controls:
         console.print(_sentence(f"control {v.symbol}, {v.kind}", v.cell))
+        for name, other in v.others.items():
+            console.print(_sentence(f"  {name}", other))
 
 
 def state_text(cell: Cell, short: bool = False) -> Text:

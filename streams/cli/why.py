@@ -11,17 +11,15 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from schemas.codec import Codec
 from streams import story
 from streams.cli.exits import Exit
 from streams.cli.options import data_console, json_option, print_json, settings_options
-from streams.cli.reading import reading
+from streams.cli.reading import codec_of, reading
 from streams.inspecting.shown import one_line
-from streams.log import LogReader
-from streams.policies.ledger import Asked
 from streams.settings import Settings
 from streams.story.descended import POLICY_FIELDS
 from streams.story.telling import FIELDS, SCHEMA
+from streams.story.trader_telling import TRADER_FIELDS
 from streams.story.verdict import MEANING
 from streams.story.wording import RECORD, Step
 
@@ -31,6 +29,8 @@ _EPILOG = "\n\n".join((
     + "\n".join(f"  {name}: {text}" for name, text in FIELDS.items()) + f"\n  {RECORD}",
     "\b\nFor POLICY@VERSION, instead:\n"
     + "\n".join(f"  {name}: {text}" for name, text in POLICY_FIELDS.items()),
+    "\b\nFor a decision of ppo_trader, instead:\n"
+    + "\n".join(f"  {name}: {text}" for name, text in TRADER_FIELDS.items()),
     "Exit code 1: no record names the id. With --json, standard output then holds {schema, id, error, near, "
     "looked_at}.",
 ))
@@ -48,40 +48,30 @@ def command(settings: Settings, name: str, depth: int, limit: int, as_json: bool
     """Tell what became of a trade or a decision, and why, each step with the record that shows it.
 
     A decision leads to the policy version that it applied, to the update that made it, to the outcomes and trades that
-    it was learned from; POLICY@VERSION begins there. Nothing is asked of any agent: it is read from the log, without
-    joining a group. A trade's arithmetic is done again.
+    it was learned from; POLICY@VERSION begins there. A decision of the PPO trader leads to the training run that made
+    its version. Nothing is asked of any agent: it is read from the log, without joining a group. The arithmetic of a
+    trade is done again.
     """
     began, reach = time.monotonic(), story.Reach(depth, limit)
     with reading(settings) as log:
-        of_policy = _version(log, name, reach)
+        codec = codec_of(settings)
         try:
-            told = of_policy or story.trace(log, Codec(), name, reach)
+            told = story.trace_name(log, codec, name, reach)
         except story.Unknown as unknown:
             _unknown(unknown, as_json)
             raise click.exceptions.Exit(Exit.FAILED) from None
     if as_json:
-        print_json(story.policy_dict(name, told) if isinstance(told, story.PolicyStory) else story.as_dict(told))
+        print_json(story.plain(name, told))
         return
     if isinstance(told, story.PolicyStory):
         _print(data_console(), f"policy {name}", [], story.policy_steps(told))
-        looked = told.looked
+    elif isinstance(told, story.TraderStory):
+        _print(data_console(), f"{told.kind} {told.asked}", [], story.trader_steps(told))
     else:
         verdicts = [Step(v.word.upper(), " ".join(v.places), v.text) for v in told.verdicts]
         _print(data_console(), f"{told.named.kind} {told.named.asked}", verdicts, story.steps(told))
-        looked = told.looked
     seconds = time.monotonic() - began
-    click.echo(f"looked at {sum(looked.values()):,} records in {seconds:.1f} s", err=True)
-
-
-def _version(log: LogReader, name: str, reach: story.Reach) -> story.PolicyStory | None:
-    """The story of a version; None where the name is none of a version on the ledger."""
-    try:
-        asked = Asked.parse(name)
-    except ValueError:
-        return None
-    if asked.first is None or asked.first != asked.last:
-        return None
-    return story.trace_version(log, Codec(), asked.policy_id, asked.first, reach)
+    click.echo(f"looked at {sum(told.looked.values()):,} records in {seconds:.1f} s", err=True)
 
 
 def _unknown(unknown: story.Unknown, as_json: bool) -> None:

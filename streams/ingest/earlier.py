@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from schemas.codec import Codec
 from schemas.events import Candle, QUpdated
 from schemas.refused import Refused
 from streams.log import LogReader
+from streams.subjects import codec_for
 
 if TYPE_CHECKING:
     from streams.settings import Settings
@@ -45,7 +45,7 @@ def earlier(settings: Settings) -> Earlier:
     Raises:
         NoBroker, NoTopic: it cannot be read.
     """
-    codec = Codec()
+    codec = codec_for(settings)
     bars: set[tuple[str, int, int]] = set()
     decisions: set[tuple[str, str]] = set()
     with LogReader(settings) as log:

@@ -136,7 +136,7 @@ def read_file(path: Path, digests: dict[str, str]) -> FileRead:
     Raises:
         BadInput: unreadable, columns missing, a digest that differs, a row with a missing or infinite price.
     """
-    checked = _digest_met(path, digests)
+    checked = digest_met(path, digests)
     try:
         raw = _raw(path)
     except (OSError, pl.exceptions.PolarsError, zipfile.BadZipFile) as exc:
@@ -165,7 +165,12 @@ def read_digests(path: Path) -> dict[str, str]:
     return digests
 
 
-def _digest_met(path: Path, digests: dict[str, str]) -> bool:
+def digest_met(path: Path, digests: dict[str, str]) -> bool:
+    """Whether a file meets a digest that was given or lies beside it; False where there is none.
+
+    Raises:
+        BadInput: it differs, or the file beside it does not name this one.
+    """
     sibling = path.with_name(path.name + ".CHECKSUM")
     expected = digests.get(path.name)
     if expected is None and sibling.is_file():

@@ -22,7 +22,7 @@ LEARNING_BOOKS = frozenset({"q_learning"})  # books whose learner writes an upda
 KEPT_BARS = 4096
 UNDECIDED_BARS = 16
 """Bars beyond the first ready features that may be sent before anything was decided. Whoever decides must have come
-along by then: with the lead on top, paper execution would hold back more candles than it does (96), and call decisions
+along by then: with the lead on top, paper execution would hold back more candles than it does (192), and call decisions
 late."""
 
 

@@ -48,16 +48,19 @@ class Lead:
         settings: broker and names.
         bars: bars of event time that a symbol may be ahead, at least 1.
         timeout_s: time without any progress after which `ready` gives up.
+        codec: Avro codec; None: one that knows no registry.
     """
 
-    def __init__(self, settings: Settings, bars: int, timeout_s: float = TIMEOUT_S) -> None:
+    def __init__(self, settings: Settings, bars: int, timeout_s: float = TIMEOUT_S,
+                 codec: Codec | None = None) -> None:
         self._settings = settings
         self._bars = bars
         self._timeout_s = timeout_s
-        self._codec = Codec()
+        self._codec = codec or Codec()
         self._admin = AdminClient(dict(settings.client()), logger=LIBRDKAFKA)
         self._group_commits = Commits(settings)
-        self._agents = {a.name: {settings.topic(t) for t in (a.input_topic, *a.reads)} for a in built_agents()}
+        self._agents = {a.name: {settings.topic(t) for t in (a.input_topic, *a.reads)} for a in built_agents()
+                        if "market.candles" not in a.writes}  # who makes candles is before them, not behind
         self._symbols: dict[str, InFlight] = {}
         self._keys: set[bytes] = set()  # of what is written about our symbols; other records are not decoded
         self._sent = self._acknowledged = 0

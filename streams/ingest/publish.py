@@ -21,7 +21,6 @@ from uuid import uuid4
 import polars as pl
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
-from schemas.codec import Codec
 from schemas.events import Candle, Event, Instrument, Tick
 from streams.ingest.earlier import NOTHING, Earlier
 from streams.ingest.files import interval_text
@@ -29,6 +28,7 @@ from streams.ingest.lead import TIMEOUT_S, Lead
 from streams.ingest.merge import Loaded, Progress
 from streams.log import NoBroker, NoTopic
 from streams.records import encode_event
+from streams.subjects import codec_for
 from streams.transport.logs import LIBRDKAFKA
 
 if TYPE_CHECKING:
@@ -158,11 +158,11 @@ def publish(
     """
     if outcomes is not None and (not lead or speed is not None):
         raise ValueError("outcomes are counted by the lead: one is needed, and no speed")
-    run = _Run(settings, outcomes, before)
+    run = Run(settings, outcomes, before)
     total = len(loaded) if limit is None else min(limit, len(loaded))
     began = time.monotonic()
     with ExitStack() as stack:
-        run.lead = stack.enter_context(Lead(settings, lead, patience_s)) if lead and speed is None else None
+        run.lead = stack.enter_context(Lead(settings, lead, patience_s, run.codec)) if lead and speed is None else None
         new = [i for i in instruments(loaded, costs or Costs()) if i.symbol not in before.candles]
         _instruments(run, new, own_clocks)
         candles = (candle for candle in loaded.candles(limit) if not before.has(candle))
@@ -175,7 +175,7 @@ def publish(
     )
 
 
-def _instruments(run: _Run, new: list[Instrument], own_clocks: bool) -> None:
+def _instruments(run: Run, new: list[Instrument], own_clocks: bool) -> None:
     """Publish instruments, each with the first tick of its own clock if it has one."""
     for instrument in new:
         run.send("market.instruments", instrument, f"instrument:{instrument.symbol}/{instrument.ts_ms}")
@@ -185,7 +185,7 @@ def _instruments(run: _Run, new: list[Instrument], own_clocks: bool) -> None:
 
 
 def _feed(
-    run: _Run, candles: Iterator[Candle], total: int, speed: float | None, own_clocks: bool,
+    run: Run, candles: Iterator[Candle], total: int, speed: float | None, own_clocks: bool,
     progress: Progress | None, stop: threading.Event, pause: Callable[[float], None],
 ) -> bool:
     """Publish candles and ticks, paced; returns whether it was stopped."""
@@ -214,10 +214,21 @@ def _feed(
     return stop.is_set()
 
 
-class _Run:
-    """One run's producer, and what it has sent."""
+class Run:
+    """One run's producer, and what it has sent.
 
-    def __init__(self, settings: Settings, outcomes: int | None = None, before: Earlier = NOTHING) -> None:
+    Args:
+        settings: broker and names.
+        outcomes: updates of its learner after which a symbol has had enough.
+        before: what an earlier run has published.
+        topics: what will be written to.
+
+    Raises:
+        NoBroker, NoTopic: the broker does not answer, or lacks one of the topics.
+    """
+
+    def __init__(self, settings: Settings, outcomes: int | None = None, before: Earlier = NOTHING,
+                 topics: tuple[str, ...] = _NEEDED) -> None:
         self._outcomes = outcomes
         self._before = before
         self.run_id = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid4().hex[:6]}"
@@ -228,9 +239,9 @@ class _Run:
         self.last_ts_ms: int | None = None
         self.lead: Lead | None = None
         self._settings = settings
-        self._codec = Codec()
+        self.codec = codec_for(settings, writes=True)
         self._failed: KafkaError | None = None
-        self._topics = {settings.topic(name): name for name in _NEEDED}
+        self._topics = {settings.topic(name): name for name in topics}
         self._producer = Producer({**settings.producer(), "linger.ms": 2}, logger=LIBRDKAFKA)
         self._look()
 
@@ -277,7 +288,7 @@ class _Run:
         """Hand one record to the producer, waiting where its queue is full."""
         if self._failed is not None:
             raise NoBroker(f"the broker {self._settings.broker} did not take a record: {self._failed.str()}")
-        record = encode_event(self._codec, topic, event, ce_id, getattr(event, "source", "ingest"))
+        record = encode_event(self.codec, topic, event, ce_id, getattr(event, "source", "ingest"))
         while True:
             try:
                 self._producer.produce(

@@ -12,7 +12,7 @@ never sent.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -60,6 +60,14 @@ class Tally:
     records: int = 0
     newest: Record | None = None
 
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data, with the place of the newest."""
+        newest = self.newest
+        assert newest is not None
+        return {"reason": self.reason, "by": self.by, "records": self.records,
+                "newest": {"partition": newest.partition, "offset": newest.offset,
+                           "timestamp_ms": newest.timestamp_ms}}
+
 
 def tally(found: Iterable[Letter]) -> list[Tally]:
     """Counts by reason and agent, the largest first."""
@@ -87,6 +95,17 @@ class Plan:
 
     send: list[tuple[Letter, tuple[str, ...]]] = field(default_factory=list)
     skip: list[tuple[Letter, str]] = field(default_factory=list)
+
+    def as_dict(self, places: Mapping[str, str | None]) -> dict[str, Any]:
+        """Plain data.
+
+        Args:
+            places: where each letter that was sent stands now, by the letter's own place; None: not sent.
+        """
+        return {"redriven": [{"from": letter.record.place, "to": places[letter.record.place], "reason": letter.reason,
+                              "for": list(refusers)} for letter, refusers in self.send],
+                "skipped": [{"from": letter.record.place, "reason": letter.reason, "why": why}
+                            for letter, why in self.skip]}
 
 
 def plan(log: LogReader, topic: str, found: list[Letter], chosen: Callable[[Letter], bool], again: bool) -> Plan:

@@ -226,3 +226,16 @@ def iso(ts_ms: int | None) -> str:
     except (ValueError, OverflowError, OSError):
         return str(ts_ms)
     return when.isoformat(timespec="milliseconds" if ts_ms % 1000 else "seconds").replace("+00:00", "Z")
+
+
+def hexdump(data: bytes, n_bytes: int) -> list[str]:
+    """Offset, 16 bytes in hex, and as ASCII, a line each; `n_bytes` 0 is all."""
+    part = data[:n_bytes] if n_bytes else data
+    lines = []
+    for at in range(0, len(part), 16):
+        row = part[at:at + 16]
+        text = "".join(chr(b) if 32 <= b < 127 else "." for b in row)
+        lines.append(f"    {at:08x}  {row.hex(' '):<47}  {text}")
+    if len(part) < len(data):
+        lines.append(f"    ... {len(data) - len(part)} more bytes; --bytes 0 prints all")
+    return lines

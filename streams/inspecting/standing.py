@@ -16,23 +16,26 @@ from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from schemas import catalogue
 from schemas.catalogue import AgentIO
-from schemas.codec import Codec
 from schemas.events import PartitionHead, PolicyRecord
 from schemas.refused import Refused
 from streams.commits import Commits, members
 from streams.ends import offsets
+from streams.inspecting.claimed import CURRENT, Claims
+from streams.inspecting.learned import TOPICS, Learned, newest_updates
 from streams.inspecting.risk import CHANGES, newest_change, told
 from streams.inspecting.shown import DLQ, decoded
 from streams.log import LogReader, Record, Start, ask
+from streams.policies.gained import REVEAL
 from streams.records import CE_ID, HEAD_KEY, header, output_id
 from streams.settings import Settings
+from streams.subjects import codec_for
 from streams.unresolved import TOPIC as ALERTS
 from streams.unresolved import unresolved
 
 BEHIND_S = 10.0  # what waits may take this long at the present rate before an agent counts as behind
 LOOK_BACK = (16, 256, 4096)  # last offsets of each partition searched for evidence, one after the other
 TIMEOUT_S = 10.0
-COMMANDS, CURRENT = "policy.commands", "policy.current"
+COMMANDS = "policy.commands"
 Place = tuple[str, int]
 
 STATES: dict[str, str] = {
@@ -165,7 +168,7 @@ class RiskMode:
 @dataclass(frozen=True)
 class Overview:
     """All agents, the dead letters of each topic that has some, the alerts that stand, the policies that people froze
-    or retired, the risk mode."""
+    or retired, the risk mode, the newest update of each learner."""
 
     at_ms: int
     interval_s: float
@@ -175,6 +178,7 @@ class Overview:
     alerts: list[Alert] = field(default_factory=list)
     held: list[Held] = field(default_factory=list)
     risk: RiskMode | None = None
+    learners: list[Learned] = field(default_factory=list)
 
 
 def judge(*, missing: Iterable[str], proof: bool, moved: int, lag: int, members: int,
@@ -219,10 +223,12 @@ class Watcher:
         self._log = log
         self._admin = AdminClient({**settings.client()})
         self._commits = Commits(settings, TIMEOUT_S)
-        self._codec = Codec()
+        self._codec = codec_for(settings)
         self._alerted: tuple[dict[Place, int], list[Alert]] = ({}, [])
         self._last_held: tuple[dict[Place, int], list[Held]] | None = None
         self._last_risk: tuple[dict[Place, int], RiskMode | None] | None = None
+        self._claims = Claims(log, self._codec)
+        self._last_learned: tuple[dict[Place, int], list[Learned]] | None = None
         self._found: dict[tuple[str, str], tuple[dict[Place, int], dict[int, Record]]] = {}
 
     def sample(self) -> Sample:
@@ -245,7 +251,7 @@ class Watcher:
                    for topic, some in ends.items() if topic.endswith(DLQ)}
         return Overview(int(time.time() * 1000), now.at_s - before.at_s, self._settings.broker, agents,
                         {topic: n for topic, n in letters.items() if n}, self._alerts(ends.get(ALERTS, {})),
-                        self._held(ends), self._risk(ends.get(CHANGES, {})))
+                        self._held(ends), self._risk(ends.get(CHANGES, {})), self._learned(ends))
 
     def _risk(self, ends: dict[Place, int]) -> RiskMode | None:
         """The risk mode; read again when its topic has grown."""
@@ -254,6 +260,15 @@ class Watcher:
             self._last_risk = ends, None if found is None else RiskMode(
                 found[0].current, found[0].forced, found[0].ts_ms, found[0].until_ms, told(found[0]), found[1])
         return self._last_risk[1]
+
+    def _learned(self, ends: dict[str, dict[Place, int]]) -> list[Learned]:
+        """The newest updates and what their policies claim; read again when one of their topics has grown."""
+        topics = (*TOPICS.values(), CURRENT, REVEAL)
+        known = {place: end for topic in topics for place, end in ends.get(topic, {}).items()}
+        if self._last_learned is None or self._last_learned[0] != known:
+            filled = {place[0] for place, end in known.items() if end}
+            self._last_learned = known, newest_updates(self._log, self._codec, filled, self._claims)
+        return self._last_learned[1]
 
     def _alerts(self, ends: dict[Place, int]) -> list[Alert]:
         """The alerts that stand; read again when the topic has grown."""

@@ -38,7 +38,7 @@ from streams.verify.view import Log, Spot
 
 DLQ = ".dlq"
 Effects = dict[tuple[str, str], bytes | None]
-"""Value by (topic, id): an output's id, or for a dead letter the place that it was refused from."""
+"""Canonical value by (topic, id): an output's id, or for a dead letter the place that it was refused from."""
 
 
 @dataclass(frozen=True)
@@ -230,7 +230,7 @@ def _against_writer(desk: Desk, name: str, rows: Sequence[Record]) -> tuple[list
         if r.offset not in written or out is None:
             continue
         judged.add(r.offset)
-        if (out.key, out.value) != (r.key, r.value):
+        if (out.key, desk.codec.canonical(out.value)) != (r.key, desk.codec.canonical(r.value)):
             spot = None if AGENTS[name].direct else _source_of(r)
             source = None if spot is None else "{}-{}@{}".format(*spot)
             writer = written[r.offset][0]
@@ -265,7 +265,7 @@ def _apart(desk: Desk, topic: str, r: Record, key: bytes | None, value: bytes | 
         return f"its headers are not those of {other}", ()
     if r.value is None or value is None:
         return f"stored {'nothing' if r.value is None else 'a value'}, by {other} the other way round", ()
-    where = bytes_apart(r.value, value)
+    where = bytes_apart(desk.codec.canonical(r.value) or b"", desk.codec.canonical(value) or b"")
     is_, was = desk.decoded(topic, r.value), desk.decoded(topic, value)
     if isinstance(is_, Refused) and not isinstance(was, Refused):
         return (f"it cannot be decoded any more ({is_}): refused now, taken then; {where}, by {other}", ())
@@ -282,7 +282,7 @@ def _against_effects(desk: Desk, group: Group, rows: Sequence[Record], made: Map
     own = ("policy.ledger", first.ce_id)  # what is in question cannot speak for itself
     findings, judged = [], set()
     for r in rows:
-        now = _effects(made[r.offset])
+        now = _effects(desk, made[r.offset])
         then = was.get(r.offset, {})
         ids = dict.fromkeys(i for i in (*now, *then) if i != own)
         for topic, name in ids:
@@ -309,13 +309,13 @@ def _effect(topic: str, name: str, now: Effects, then: Effects) -> str | None:
     return None if letter or now[key] == then[key] else f"{name} on {topic} has other bytes than follow from it now"
 
 
-def _effects(out: Iterable[Outgoing]) -> Effects:
+def _effects(desk: Desk, out: Iterable[Outgoing]) -> Effects:
     found: Effects = {}
     for o in out:
         if o.event is None:
             found[o.topic, _refused_from(o.headers)] = None
         elif TOPICS[o.topic].cleanup != "compact":
-            found[o.topic, header(o.headers, CE_ID) or ""] = o.value
+            found[o.topic, header(o.headers, CE_ID) or ""] = desk.codec.canonical(o.value)
     return found
 
 
@@ -332,7 +332,8 @@ def _published(desk: Desk, group: Group, offsets: set[int]) -> dict[int, Effects
         for r in desk.log.read(topic):
             written = output_id(header(r.headers, CE_ID))
             if written is not None and written[:2] == (name, group.partition) and written[2] in offsets:
-                found.setdefault(written[2], {}).setdefault((topic, header(r.headers, CE_ID) or ""), r.value)
+                found.setdefault(written[2], {}).setdefault((topic, header(r.headers, CE_ID) or ""),
+                                                            desk.codec.canonical(r.value))
     by_source = _offsets_by_source(desk.log, group, offsets)
     for topic in (f"{t}{DLQ}" for t in io.reads if f"{t}{DLQ}" in topics):
         for r in desk.log.read(topic):

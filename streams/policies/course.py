@@ -1,20 +1,22 @@
-"""A policy over event time: outcomes, edge, greedy flips, how sure it is in each regime; numbers, text, picture."""
+"""A policy over event time, in numbers and text: outcomes, edge, gain, greedy flips, what it does in each regime, what
+training told of itself."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from itertools import pairwise
 from math import isfinite
-from pathlib import Path
 from typing import Any
 
 from schemas.events import PolicyRecord
+from streams.policies.by_regime import by_regime, most_probable
 from streams.policies.difference import difference
 from streams.policies.ledger import Version
 
 BARS = "▁▂▃▄▅▆▇█"
 GAP = " "
+Shares = dict[str, dict[str, float]]
 
 
 @dataclass(frozen=True)
@@ -24,10 +26,14 @@ class Point:
     Attributes:
         ts_ms: event time from which it is valid.
         edge_mean_r, edge_lower_r: mean of all outcomes and its anytime lower bound, R; None where not evaluated.
-        flips: cells whose greedy action is another one than in the version before.
+        flips: cells whose greedy action is another one than in the version before; of a network regimes whose most
+            probable action is.
         greedy_p: by regime, probability of the greedy action, cells weighed by their outcomes; a regime without
             outcomes is left out.
         place: of its record.
+        training: of the update that made it, by name; see `streams.policies.updates`.
+        policy: by regime, probability of each action; see `streams.policies.by_regime`.
+        gain: on the calibrated table of a control; None elsewhere.
     """
 
     version: int
@@ -40,20 +46,41 @@ class Point:
     flips: int
     greedy_p: dict[str, float]
     place: str
+    training: dict[str, float] = field(default_factory=dict)
+    policy: dict[str, dict[str, float]] = field(default_factory=dict)
+    gain: float | None = None
 
 
-def course(versions: Sequence[Version]) -> list[Point]:
-    """A point a version, ascending."""
+def course(versions: Sequence[Version], training: Mapping[int, dict[str, float]] | None = None,
+           gain: Mapping[int, float] | None = None) -> list[Point]:
+    """A point a version, ascending.
+
+    Args:
+        training: figures of updates, by version.
+        gain: by version.
+    """
     ordered = sorted(versions, key=lambda v: v.policy.version)
-    flips = [0, *(len(difference(a.policy, b.policy).flips) for a, b in pairwise(ordered))]
-    return [_point(v, n) for v, n in zip(ordered, flips, strict=True)]
+    shares = [by_regime(v.policy) for v in ordered]
+    flips = [0, *(_flips(a.policy, b.policy, p, q) for (a, b), (p, q) in zip(
+        pairwise(ordered), pairwise(shares), strict=True))]
+    told, gains = training or {}, gain or {}
+    return [_point(v, n, told.get(v.policy.version, {}), p, gains.get(v.policy.version))
+            for v, n, p in zip(ordered, flips, shares, strict=True)]
 
 
-def _point(v: Version, flips: int) -> Point:
+def _flips(a: PolicyRecord, b: PolicyRecord, before: Shares, after: Shares) -> int:
+    if a.network is None or b.network is None:
+        return len(difference(a, b).flips)
+    one, two = most_probable(before), most_probable(after)
+    return sum(one[regime] != two[regime] for regime in one.keys() & two.keys())
+
+
+def _point(v: Version, flips: int, training: dict[str, float], shares: Shares, gain: float | None) -> Point:
     p = v.policy
+    greedy_p = _greedy_p(p) if p.network is None else {regime: max(of.values()) for regime, of in shares.items()}
     return Point(p.version, p.valid_from_ms, p.status, p.reason, p.outcomes,
                  None if p.edge is None else p.edge.mean_r, None if p.edge is None else p.edge.lower_r, flips,
-                 _greedy_p(p), v.record.place)
+                 greedy_p, v.record.place, training, shares, gain)
 
 
 def _greedy_p(policy: PolicyRecord) -> dict[str, float]:
@@ -71,9 +98,21 @@ def regimes(points: Sequence[Point]) -> list[str]:
     return list(dict.fromkeys(r for p in points for r in p.greedy_p))
 
 
+def trained(points: Sequence[Point]) -> list[str]:
+    """Figures of training that are known anywhere, in the order in which they came."""
+    return list(dict.fromkeys(name for p in points for name in p.training))
+
+
 def as_rows(points: Sequence[Point]) -> list[dict[str, Any]]:
     """Plain data."""
     return [asdict(p) for p in points]
+
+
+def thinned(points: Sequence[Point], columns: int) -> list[Point]:
+    """The last point of each of so many equal spans of event time that has one, with the flips of all of the span."""
+    if len(points) <= columns:
+        return list(points)
+    return [replace(column[-1], flips=sum(p.flips for p in column)) for column in _columns(points, columns) if column]
 
 
 # ---------------------------------------------------------------------- as text
@@ -95,9 +134,14 @@ def lines(points: Sequence[Point], width: int) -> list[tuple[str, str, str]]:
     rows = [("outcomes", last(lambda p: float(p.outcomes)), "{:.0f}"),
             ("edge mean, R", last(lambda p: p.edge_mean_r), "{:+.3f}"),
             ("edge bound, R", last(lambda p: p.edge_lower_r), "{:+.3f}")]
+    if any(p.gain is not None for p in points):
+        rows.append(("gain", last(lambda p: p.gain), "{:+.2f}"))
     rows += [(f"greedy p, {r}", last(lambda p, r=r: p.greedy_p.get(r)), "{:.2f}")  # type: ignore[misc]
              for r in regimes(points)]
-    out = [(name, spark(values), _range(values, form)) for name, values, form in rows]
+    rows += [(name, last(lambda p, n=name: p.training.get(n)), "{:+.4f}")  # type: ignore[misc]
+             for name in trained(points)]
+    now = {f"greedy p, {regime}": f"; {action}" for regime, action in most_probable(points[-1].policy).items()}
+    out = [(name, spark(values), _range(values, form) + now.get(name, "")) for name, values, form in rows]
     flips = [float(sum(p.flips for p in column)) for column in columns]
     out.insert(3, ("greedy flips", spark(flips, low=0.0), f"{sum(p.flips for p in points)} in all"))
     return out
@@ -138,45 +182,3 @@ def _range(values: Sequence[float | None], form: str) -> str:
         return "not evaluated"
     return f"{form.format(there[0])} -> {form.format(there[-1])}  (low {form.format(min(there))}, high " \
            f"{form.format(max(there))})"
-
-
-# ---------------------------------------------------------------------- as a picture
-def picture(policy_id: str, points: Sequence[Point], path: Path) -> None:
-    """Draw the course as a PNG: outcomes; edge with its bound; greedy flips; probability of the greedy action.
-
-    Raises:
-        OSError: the file cannot be written.
-    """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.dates import date2num
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(10, 9), layout="constrained")
-    FigureCanvasAgg(figure)
-    outcomes, edge, flips, sure = figure.subplots(4, 1, sharex=True)
-    times = [date2num(_datetime64(p.ts_ms)) for p in points]
-    outcomes.step(times, [p.outcomes for p in points], where="post")
-    outcomes.set_ylabel("outcomes")
-    outcomes.set_title(f"{policy_id}, versions {points[0].version} to {points[-1].version}")
-    known = [(t, p) for t, p in zip(times, points, strict=True) if p.edge_mean_r is not None]
-    edge.axhline(0, color="grey", linewidth=0.8)
-    edge.step([t for t, _ in known], [p.edge_mean_r or 0.0 for _, p in known], where="post", label="mean")
-    edge.step([t for t, _ in known], [p.edge_lower_r or 0.0 for _, p in known], where="post", label="lower bound")
-    edge.set_ylabel("edge, R" if known else "edge, R\n(not evaluated)")
-    edge.legend(loc="best")
-    flips.vlines(times, 0, [p.flips for p in points])
-    flips.set_ylabel("greedy flips")
-    for regime in regimes(points):
-        sure.step(times, [p.greedy_p.get(regime, float("nan")) for p in points], where="post", label=regime)
-    sure.set_ylabel("probability of\nthe greedy action")
-    sure.set_ylim(0, 1)
-    sure.set_xlabel("event time, UTC")
-    sure.xaxis_date()
-    sure.legend(loc="best")
-    figure.savefig(path, format="png", dpi=110)
-
-
-def _datetime64(ts_ms: int) -> Any:
-    from numpy import datetime64
-
-    return datetime64(ts_ms, "ms")

@@ -136,7 +136,7 @@ class Deriver:
             return
         watched = tuple(v for policy_id in policies for v in ledger.versions[policy_id]
                         if self._same_epoch(v, agent, topic, partition) and v.at <= todo[-1].at)
-        refits = Refits(agent, todo) if self._refit else None
+        refits = Refits(agent, todo, self._codec) if self._refit else None
         group = Group(agent, self._identity(agent), topic, partition, watched, refits)
         walked, answers = self._pass(group, begin, todo, ledger)
         report.fetched.append(walked.fetched)

@@ -1,7 +1,8 @@
 """Every version of every policy, as `policy.ledger` has them: the truth, of which `policy.current` is a view.
 
 An output id that comes again with the same bytes is the same record again (a worker repeated itself after a crash) and
-counts once. The same version with other bytes, or under another id, is a rival: at most one of the two is true.
+counts once, in whichever framing. The same version with other bytes, or under another id, is a rival: at most one of
+the two is true.
 """
 
 from __future__ import annotations
@@ -140,7 +141,7 @@ def read_ledger(records: Iterable[Record], codec: Codec, keys: Iterable[str] | N
         first = seen.setdefault((policy.policy_id, policy.version), version)
         if first is version:
             ledger.versions.setdefault(policy.policy_id, []).append(version)
-        elif (first.ce_id, first.record.value) != (version.ce_id, record.value):
+        elif (first.ce_id, codec.canonical(first.record.value)) != (version.ce_id, codec.canonical(record.value)):
             ledger.rivals.setdefault((policy.policy_id, policy.version), []).append(record)
     return ledger
 

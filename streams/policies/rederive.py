@@ -84,7 +84,7 @@ class Answer:
         input: `topic-partition@from..to` as its provenance says; empty without.
         parent: hash of the state before its range; None where it was not made again.
         state: hash of the state behind it.
-        value: SHA-256 of the record's value.
+        value: SHA-256 of the record's value; of Confluent framing as in single-object encoding.
         differs: fields of the record that differ, in words.
         refits: jobs whose results it rests on, performed again.
     """
@@ -250,8 +250,8 @@ def judged(v: Version, walked: Walked, ours: Identity, agent: Agent[Any], codec:
     p, out = _provenance(v), walked.made.get(v.ce_id)
     parent = Compared(p.parent_hash, walked.parents.get(v.record.place) if p.from_offset > 0 else None)
     state = Compared(p.state_hash, walked.states.get(v.record.place))
-    made = None if out is None or out.value is None else out.value
-    value = Compared(_sha(v.record.value), None if made is None else _sha(made))
+    made = None if out is None else codec.canonical(out.value)
+    value = Compared(_sha(codec.canonical(v.record.value)), None if made is None else _sha(made))
     told: dict[str, Any] = {"parent": parent, "state": state, "value": value}
     bad = [name for name, compared in told.items() if not compared.same]
     told["refits"] = refits = tuple(refits)

@@ -15,6 +15,7 @@ from typing import Any
 
 from agents.contract import Agent
 from schemas.catalogue import AGENTS
+from schemas.codec import Codec
 from streams.fold import PartitionFold
 from streams.log import Record
 from streams.policies.ledger import Version
@@ -29,7 +30,7 @@ class Refit:
 
     Attributes:
         place: of the record in the agent's input.
-        log: SHA-256 of its value, hex.
+        log: SHA-256 of its value, hex; of Confluent framing as in single-object encoding.
         made: of the result as it came out here, hex; None where the job raised, and for a failure.
         why: what differs, in words; None where nothing does.
     """
@@ -52,10 +53,11 @@ class Refits:
     Args:
         agent: the agent.
         versions: versions asked for, of one partition of input.
+        codec: Avro codec.
     """
 
-    def __init__(self, agent: Agent[Any], versions: Iterable[Version]) -> None:
-        self._agent = agent
+    def __init__(self, agent: Agent[Any], versions: Iterable[Version], codec: Codec) -> None:
+        self._agent, self._codec = agent, codec
         io = AGENTS[agent.name]
         self._results = set(io.reads) & set(io.writes) if has_jobs(agent) else set()
         self._versions = tuple(versions)
@@ -87,7 +89,8 @@ class Refits:
         return self._found[record.place]
 
     def _again(self, asked: Asked, record: Record) -> Refit:
-        agent, job_id, log = self._agent, asked.job.job_id, sha256(record.value or b"").hexdigest()
+        agent, job_id = self._agent, asked.job.job_id
+        log = sha256(self._codec.canonical(record.value) or b"").hexdigest()
         if (header(record.headers, CE_ID) or "").startswith(f"{agent.name}:failed:{job_id}:"):
             return Refit(job_id, record.place, log, None)
         try:

@@ -13,6 +13,7 @@ from typing import NamedTuple
 from schemas.codec import Codec
 from schemas.events import Decision, Experience, MetaUpdated, PolicyRecord, Provenance, QUpdated, TradeClosed
 from streams.log import LogReader
+from streams.policies.ledger import Asked
 from streams.story.finding import Finder, Hit, Want, long_bytes
 
 LEDGER = "policy.ledger"
@@ -114,6 +115,21 @@ def trace_version(log: LogReader, codec: Codec, policy_id: str, version: int,
     first = finder.first_after(DECISIONS, Want((policy_id.encode(), long_bytes(version)), lambda e: isinstance(
         e, Decision) and e.policy_id == policy_id and e.policy_version == version), found.record.timestamp_ms)
     return PolicyStory(found, lineage, first, dict(finder.looked))
+
+
+def trace_named_version(log: LogReader, codec: Codec, name: str, reach: Reach = DEFAULT) -> PolicyStory | None:
+    """The story of POLICY@VERSION; None where the name is none of a version on the ledger.
+
+    Raises:
+        NoBroker: the broker does not answer.
+    """
+    try:
+        asked = Asked.parse(name)
+    except ValueError:
+        return None
+    if asked.first is None or asked.first != asked.last:
+        return None
+    return trace_version(log, codec, asked.policy_id, asked.first, reach)
 
 
 def descend(finder: Finder, newest: Hit, reach: Reach) -> Lineage | None:

@@ -19,6 +19,7 @@ from schemas.events import (
     PolicyRecord,
     QUpdated,
     TradeClosed,
+    TraderDecision,
 )
 from streams.log import LogReader, NoTopic
 from streams.story.arithmetic import Check, check_trade
@@ -33,6 +34,8 @@ COMMANDS = "policy.commands"
 BY_COMMAND = {"halt": ("HALT",), "policy_retired": ("RETIRE",), "policy_rolled_back": ("ROLLBACK",)}
 LEARNERS: dict[type[Event], str] = {QUpdated: "q_learning", MetaUpdated: "meta_strategy"}
 """Who says that it learned, by the event that says so."""
+NAMED_BY = (TRADES, DECISIONS, "rl_v3.decision")
+"""Topics whose ids somebody may ask for."""
 NEAREST = 500  # last records of each partition whose ids are compared with an unknown one
 Learned = Literal["learned", "not learnable", "refused", "waiting", "nothing yet"]
 
@@ -116,10 +119,21 @@ def trace(log: LogReader, codec: Codec, asked: str, reach: Reach = DEFAULT) -> S
 
 # ---------------------------------------------------------------------- what it rested on
 def _basis(finder: Finder, story: Story, hit: Hit) -> None:
-    """Features, candle and policy of a decision: by output ids where they lead there, else by search."""
-    decision = hit.event
+    """Bar and policy of a decision."""
+    decision, at_ms = hit.event, hit.record.timestamp_ms
     assert isinstance(decision, Decision)
-    at_ms = hit.record.timestamp_ms
+    story.features, story.candle = bar_of(finder, hit)
+    if decision.policy_id is not None and decision.policy_version is not None:
+        wanted = {"it": version_want(decision.policy_id, decision.policy_version)}
+        story.in_force = finder.near(LEDGER, wanted, at_ms).get("it")
+    if decision.forced_reason in BY_COMMAND:
+        story.command = commanded(finder, hit, story.in_force)
+
+
+def bar_of(finder: Finder, hit: Hit) -> tuple[Hit | None, Hit | None]:
+    """Features and candle that a decision rests on: by output ids where they lead there, else by search."""
+    decision, at_ms = hit.event, hit.record.timestamp_ms
+    assert isinstance(decision, Decision | TraderDecision)
 
     def same_bar(event: Event | None) -> bool:
         return (isinstance(event, Candle | Features) and event.symbol == decision.symbol
@@ -129,20 +143,16 @@ def _basis(finder: Finder, story: Story, hit: Hit) -> None:
     found = finder.input_of(hit)
     if found is None or not isinstance(found.event, Features) or not same_bar(found.event):
         found = finder.near(FEATURES, {"it": bar}, at_ms).get("it")
-    story.features = found
     made_of = None if found is None else finder.input_of(found)
     if made_of is None or not isinstance(made_of.event, Candle) or not same_bar(made_of.event):
         made_of = finder.near(CANDLES, {"it": bar}, at_ms).get("it")
-    story.candle = made_of
-    if decision.policy_id is not None and decision.policy_version is not None:
-        wanted = {"it": version_want(decision.policy_id, decision.policy_version)}
-        story.in_force = finder.near(LEDGER, wanted, at_ms).get("it")
-    if decision.forced_reason in BY_COMMAND:
-        story.command = _command(finder, decision, hit, story.in_force)
+    return found, made_of
 
 
-def _command(finder: Finder, decision: Decision, hit: Hit, in_force: Hit | None) -> Hit | None:
+def commanded(finder: Finder, hit: Hit, in_force: Hit | None) -> Hit | None:
     """The command that a forced decision obeyed: the one that its version answers, else the newest one before it."""
+    decision = hit.event
+    assert isinstance(decision, Decision | TraderDecision)
     version = None if in_force is None else in_force.event
     answers = version.command_id if isinstance(version, PolicyRecord) else None
     found = None
@@ -227,10 +237,10 @@ def _lesson(finder: Finder, story: Story, hit: Hit) -> None:
 # ---------------------------------------------------------------------- ids that nobody knows
 def _nearest(finder: Finder, asked: str) -> list[str]:
     """Ids on the log that hold this one, or resemble it."""
-    longer = finder.holding([TRADES, DECISIONS], asked.encode()) if asked else []
+    longer = finder.holding(NAMED_BY, asked.encode()) if asked else []
     names = _ids(longer)
     if len(names) < 3:
-        known = _ids(finder.newest([TRADES, DECISIONS], NEAREST))
+        known = _ids(finder.newest(NAMED_BY, NEAREST))
         names += get_close_matches(asked, [n for n in known if n not in names], n=3, cutoff=0.6)
     return names[:3]
 

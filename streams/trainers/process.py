@@ -20,7 +20,7 @@ from agents.contract import Agent, Job
 from streams.trainers.child import ORDER_LENGTH_BYTES, Answer, Done, Order, Raised
 
 CHILD = "streams.trainers.child"
-NICENESS = 10  # above the worker's own
+NICENESS = 10  # above the starting process's own
 TAIL_BYTES = 2_000
 ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS",
               "VECLIB_MAXIMUM_THREADS", "NUMBA_NUM_THREADS")
@@ -37,6 +37,12 @@ def order_of(agent: Agent[Any], job: Job) -> bytes:
                                         config=msgspec.json.encode(agent.config), job_id=job.job_id,
                                         request=job.request))
     return len(body).to_bytes(ORDER_LENGTH_BYTES, "big") + body
+
+
+def give_way(pid: int) -> None:
+    """Give a process that was just started less of the processor than this one has; nothing, where it is gone."""
+    with contextlib.suppress(ProcessLookupError):
+        os.setpriority(os.PRIO_PROCESS, pid, os.getpriority(os.PRIO_PROCESS, 0) + NICENESS)
 
 
 async def performed(order: bytes, timeout_s: float | None, started: Callable[[int], None] = lambda pid: None) -> Done:
@@ -58,8 +64,7 @@ async def performed(order: bytes, timeout_s: float | None, started: Callable[[in
     assert stdout is not None
     assert stderr is not None
     try:
-        with contextlib.suppress(ProcessLookupError):  # from here, so that its imports are not in the worker's way
-            os.setpriority(os.PRIO_PROCESS, process.pid, os.getpriority(os.PRIO_PROCESS, 0) + NICENESS)
+        give_way(process.pid)  # from here, so that its imports are not in the worker's way
         started(process.pid)
         async with asyncio.timeout(timeout_s):
             answer, tail, _ = await asyncio.gather(stdout.read(), _tail(stderr), _hand(stdin, order))

@@ -47,7 +47,7 @@ class Trainers:
 
     Args:
         agent: performs the jobs.
-        codec: encodes failures.
+        codec: frames results and encodes failures.
         slots: held while a process runs; shared by the agents of a worker.
         alerts: says DEGRADED when a job fails, HEALTHY when one succeeds.
         stats: counters of the agent.
@@ -129,7 +129,8 @@ class Trainers:
                 done = await performed(
                     order_of(agent, job), agent.fit_timeout_s,
                     lambda pid: log.info("%s: %s of %s runs in trainer %d", agent.name, job.job_id, asked.scope, pid))
-                record = returning(agent, asked, Outgoing(done.topic, done.key, done.value, done.headers))
+                record = returning(agent, asked, Outgoing(
+                    done.topic, done.key, self._codec.framed(done.topic, done.value), done.headers))
                 why = None
             except (TrainerFailed, Refused, OSError) as exc:
                 why, record = str(exc), None

@@ -45,14 +45,16 @@ class BatchApp(faust.App):
         consumer: librdkafka client configuration of the consumer.
         producer: librdkafka configuration of the process's producer.
         owner: takes partitions up and lets them go.
+        columns: the one topic that is read, if its records are wanted packed where they can be; see `transport.raw`.
         drain_timeout_s: longest time in which partitions are let go, and in which the app stops.
     """
 
     def __init__(self, group: str, *, consumer: Mapping[str, str | int], producer: Mapping[str, str | int],
-                 owner: Owner, drain_timeout_s: float = DRAIN_S) -> None:
+                 owner: Owner, drain_timeout_s: float = DRAIN_S, columns: str | None = None) -> None:
         self.consumer_config = {**consumer, "group.id": group}
         self.producer_config = dict(producer)
         self.owner = owner
+        self.columns = columns
         self.drain_timeout_s = drain_timeout_s
         self.failed = asyncio.Event()
         self._deadline: float | None = None

@@ -18,6 +18,7 @@ from faust.transport.consumer import Consumer
 from faust.types import TP
 from faust.types.tuples import ConsumerMessage
 
+from streams.many import Packed
 from streams.transport.poll import BATCH_RECORDS, FetchFailed, PollThread
 
 _TABLES = "state is not in Faust's tables"
@@ -38,6 +39,19 @@ class Batch:
         return self._consumer.cut(self)
 
 
+def _size(item: ck.Message | Packed) -> int:
+    return len(item) if isinstance(item, Packed) else 1  # the length of a message is that of its value
+
+
+def _portion(waiting: deque[ck.Message | Packed]) -> tuple[list[ck.Message | Packed], int]:
+    """What waits first, `BATCH_RECORDS` and what they were packed with; and how many records that is."""
+    items, count = [], 0
+    while waiting and count < BATCH_RECORDS:
+        items.append(waiting.popleft())
+        count += _size(items[-1])
+    return items, count
+
+
 class DriverConsumer(Consumer):
     """Faust's consumer on a poll thread."""
 
@@ -45,7 +59,7 @@ class DriverConsumer(Consumer):
     thread: PollThread | None = None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self._waiting: defaultdict[TP, deque[ck.Message]] = defaultdict(deque)
+        self._waiting: defaultdict[TP, deque[ck.Message | Packed]] = defaultdict(deque)
         self._tokens: dict[TP, Batch] = {}
         self.taken = 0
         self._flows = False
@@ -54,7 +68,7 @@ class DriverConsumer(Consumer):
 
     async def on_start(self) -> None:
         """Start the thread; it joins the group once the agents have said what they read."""
-        self.thread = PollThread(self, self.app.consumer_config)
+        self.thread = PollThread(self, self.app.consumer_config, self.app.columns)
 
     async def on_stop(self) -> None:
         """Let go what is left, leave the group."""
@@ -63,7 +77,7 @@ class DriverConsumer(Consumer):
             await self.thread.close(self.app.drain_left_s())
 
     # ------------------------------------------------------------------ records in
-    def arrived(self, generation: int, by_partition: Mapping[tuple[str, int], list[ck.Message]], count: int) -> None:
+    def arrived(self, generation: int, by_partition: Mapping[tuple[str, int], list[Any]], count: int) -> None:
         """Records from the thread."""
         if self.thread is None or generation != self.thread.generation or not self.thread.assigned:
             self.taken += count
@@ -84,26 +98,30 @@ class DriverConsumer(Consumer):
         for channel in self.app.topics._tp_index[tp]:
             channel.queue.put_nowait(self.app.create_event(None, token, None, message))
 
-    def cut(self, token: Batch) -> list[ck.Message]:
-        """Everything that waits for the token's partition, up to `BATCH_RECORDS`."""
+    def cut(self, token: Batch) -> list[ck.Message | Packed]:
+        """Everything that waits for the token's partition, up to `BATCH_RECORDS`, packed records as they came."""
         tp = token.tp
         if self._tokens.get(tp) is not token:
             return []
         del self._tokens[tp]
         waiting = self._waiting[tp]
-        if len(waiting) <= BATCH_RECORDS:
+        if self.app.columns is not None:
+            records, count = _portion(waiting)
+            self.taken += count
+        elif len(waiting) <= BATCH_RECORDS:
             records = list(waiting)
             waiting.clear()
+            self.taken += len(records)
         else:
             records = [waiting.popleft() for _ in range(BATCH_RECORDS)]
-        self.taken += len(records)
+            self.taken += BATCH_RECORDS
         if waiting:
             self._deliver(tp)
         return records
 
     def _forget(self) -> None:
         self._tokens.clear()
-        self.taken += sum(map(len, self._waiting.values()))
+        self.taken += sum(_size(item) for waiting in self._waiting.values() for item in waiting)
         self._waiting.clear()
 
     # ------------------------------------------------------------------ the group
@@ -125,11 +143,13 @@ class DriverConsumer(Consumer):
         thread = self.thread
         assert thread is not None, "a seek before the start"
         generation, tps = thread.generation, set(thread.assigned)
+        self._flows = False  # an older recovery may have resumed after its partitions were taken away
         try:
             self._forget()
             committed = await thread.committed(tps) if tps else {}
             starts = await self.app.owner.take_up(tps, committed)
-            await thread.assign(starts, generation)
+            if starts or not tps:  # nothing: the group has moved on, and who takes up what it gave then assigns
+                await thread.assign(starts, generation)
         except Exception as exc:
             await self.app.crash(exc)
 
@@ -139,11 +159,12 @@ class DriverConsumer(Consumer):
         super().stop_flow()
 
     def resume_flow(self) -> None:
-        """Faust's queues are clear: hand out tokens for what has arrived since the seek."""
+        """Faust has cleared its queues, with every token in them: hand out new ones for what has arrived."""
         super().resume_flow()
         self._flows = True
+        self._tokens.clear()
         for tp, waiting in self._waiting.items():
-            if waiting and tp not in self._tokens:
+            if waiting:
                 self._deliver(tp)
 
     async def wait_empty(self) -> None:

@@ -13,6 +13,7 @@ PASSING = frozenset({
     ck.KafkaError.COORDINATOR_NOT_AVAILABLE, ck.KafkaError.NOT_COORDINATOR, ck.KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
     ck.KafkaError._WAIT_COORD, ck.KafkaError._IN_PROGRESS, ck.KafkaError.NOT_LEADER_FOR_PARTITION,
     ck.KafkaError.LEADER_NOT_AVAILABLE,
+    ck.KafkaError._TIMED_OUT_QUEUE,  # a question waited here for a connection: the process, or the broker, was stopped
     ck.KafkaError._DESTROY_BROKER,  # a question was put to a connection that librdkafka just exchanged for another one
 })
 

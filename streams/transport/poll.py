@@ -17,7 +17,10 @@ from typing import TYPE_CHECKING, Any
 import confluent_kafka as ck
 from faust.types import TP
 
+from streams.transport import raw
+from streams.transport.awake import Awake
 from streams.transport.logs import LIBRDKAFKA, passing
+from streams.transport.raw import RawError, RawQueues
 from streams.transport.timeouts import ANSWER_S, HEARTBEAT_MS, MAX_POLL_MS, REBALANCE_S, SESSION_MS
 
 if TYPE_CHECKING:
@@ -25,8 +28,10 @@ if TYPE_CHECKING:
 
 BATCH_RECORDS = 5_000
 BACKLOG_RECORDS = 20_000
+RAW_RECORDS = 10_000  # of a partition at once: columns want to be long
 POLL_S = 0.1  # longest wait of a call for the thread
 CALLBACK_POLL_S = 0.005
+REJOIN_S = 2.0  # after a gap a group that has given us up says so within this; else we join it anew
 TUNING: Mapping[str, str | int | bool] = {
     "enable.auto.commit": False,
     "enable.auto.offset.store": False,
@@ -56,7 +61,7 @@ class FetchFailed(Exception):
         code: librdkafka's.
     """
 
-    def __init__(self, message: ck.Message, error: ck.KafkaError) -> None:
+    def __init__(self, message: ck.Message | RawError, error: ck.KafkaError) -> None:
         self.topic, self.partition, self.offset = message.topic() or "", message.partition(), message.offset()
         self.code = error.code()
         place = self.topic if not self.topic or self.partition in (None, -1) else \
@@ -65,9 +70,15 @@ class FetchFailed(Exception):
 
 
 class PollThread:
-    """The thread that owns a librdkafka consumer."""
+    """The thread that owns a librdkafka consumer.
 
-    def __init__(self, owner: DriverConsumer, config: Mapping[str, str | int]) -> None:
+    Args:
+        owner: what records are handed to.
+        config: librdkafka configuration.
+        columns: the one topic of the subscription, if its records are wanted as `streams.many.Packed`, where they can.
+    """
+
+    def __init__(self, owner: DriverConsumer, config: Mapping[str, str | int], columns: str | None = None) -> None:
         self.generation = 0
         self.assigned: set[TP] = set()
         self.received = 0  # written by the thread only; `owner.taken` by the event loop only
@@ -76,7 +87,13 @@ class PollThread:
         self._calls: queue.SimpleQueue[tuple[Callable[[], Any], asyncio.Future[Any]]] = queue.SimpleQueue()
         self._closing = False
         self._commit_fails = False
-        self._client = ck.Consumer({**TUNING, **config, "on_commit": self._on_commit}, logger=LIBRDKAFKA)
+        self._topics: list[str] = []
+        self._joins = False  # anew, after a gap
+        whole: Mapping[str, str | int | bool] = {**TUNING, **config}
+        self.awake = Awake((int(whole["session.timeout.ms"]) - int(whole["heartbeat.interval.ms"])) / 1000)
+        self._client = ck.Consumer({**whole, "on_commit": self._on_commit}, logger=LIBRDKAFKA)
+        self._raw = RawQueues(self._client, columns, RAW_RECORDS) if columns and raw.available() else None
+        self._last: dict[int, int] = {}  # newest offset handed over of each partition that may be diverted
         self._thread = threading.Thread(target=self._run, name=f"consumer-{config['group.id']}", daemon=True)
         self._thread.start()
 
@@ -89,8 +106,8 @@ class PollThread:
 
     async def subscribe(self, topics: Iterable[str]) -> None:
         """Join the group."""
-        await self.call(self._client.subscribe, list(topics), on_assign=self._on_assign, on_revoke=self._on_revoke,
-                        on_lost=self._on_revoke)
+        self._topics = list(topics)
+        await self.call(self._subscribe)
 
     async def committed(self, tps: Iterable[TP]) -> dict[TP, int | None]:
         """Committed offset of each partition, None where there is none; a broker that is away is waited for."""
@@ -112,6 +129,7 @@ class PollThread:
         """Let the partitions flow from these offsets, unless the group has moved on meanwhile."""
         def run() -> None:
             if generation == self.generation:
+                self._last.clear()
                 self._client.assign([ck.TopicPartition(tp.topic, tp.partition, at) for tp, at in starts.items()])
 
         await self.call(run)
@@ -143,10 +161,26 @@ class PollThread:
         await self._loop.run_in_executor(None, self._thread.join, timeout_s)
 
     # ------------------------------------------------------------------ thread
+    def _subscribe(self) -> None:
+        self._client.subscribe(self._topics, on_assign=self._on_assign, on_revoke=self._on_revoke,
+                               on_lost=self._on_revoke)
+
+    def _look_up(self) -> None:
+        """After a gap no state is written before the group has given partitions anew: see that it does."""
+        if self.awake.beat() or self._joins or not self._topics:
+            return
+        if (self.awake.since_gap_s() or 0.0) > REJOIN_S:
+            self._owner.log.warning("%s was stopped for as long as its session lasts: it joins its group anew",
+                                    self._owner.app.conf.id)
+            self._joins = True
+            self._client.unsubscribe()
+            self._subscribe()
+
     def _run(self) -> None:
         try:
             paused_since: float | None = None
             while not self._closing:
+                self._look_up()
                 self._serve()
                 if self.received - self._owner.taken < BACKLOG_RECORDS:
                     paused_since = None
@@ -160,14 +194,48 @@ class PollThread:
                     self._poll(0, 0)
                 time.sleep(0.001)
             self._serve()  # what was asked for before the end, a commit perhaps
+            if self._raw is not None:
+                self._raw.close()
             self._client.close()
         except BaseException as exc:
             self._post(self._owner.fail, exc)
 
     def _poll(self, wait_s: float, more: int) -> None:
-        first = self._client.poll(wait_s)
-        if first is None:
-            return
+        first = self._client.poll(0 if self._raw else wait_s)
+        if first is not None:
+            self._hand_over(first, more)
+        elif self._raw and more and not self._take_raw(self._raw):  # the main queue is empty: what is there goes first
+            self._raw.wait(wait_s)
+
+    def _take_raw(self, queues: RawQueues) -> bool:
+        """Hand over what diverted partitions have; whether there was anything."""
+        found: dict[tuple[str | None, int | None], list[Any]] = defaultdict(list)
+        count = 0
+        for partition, records in queues.take():
+            if isinstance(records, RawError):
+                if not passing(records.error):
+                    self._post(self._owner.fail, FetchFailed(records, records.error))
+                continue
+            self._in_order(partition, int(records.offset_N[0]), int(records.offset_N[-1]))
+            found[queues.topic, partition].append(records)
+            count += len(records)
+        if count:
+            self.received += count
+            self._post(self._owner.arrived, self.generation, found, count)
+        return count > 0
+
+    def _in_order(self, partition: int, first: int, last: int) -> None:
+        """Two queues carry a partition's records: that none overtakes another is seen here.
+
+        Raises:
+            RuntimeError: one did; the app goes down before anything of it is folded.
+        """
+        if first <= self._last.get(partition, -1):
+            raise RuntimeError(f"partition {partition}: offset {first} came behind {self._last[partition]}")
+        self._last[partition] = last
+
+    def _hand_over(self, first: ck.Message, more: int) -> None:
+        """Post a record that came, and what else waits in the main queue."""
         by_partition: dict[tuple[str | None, int | None], list[ck.Message]] = defaultdict(list)
         count = 0
         for message in (first, *self._client.consume(more, 0)) if more else (first,):
@@ -177,6 +245,10 @@ class PollThread:
                 count += 1
             elif not passing(error):
                 self._post(self._owner.fail, FetchFailed(message, error))
+        if self._raw is not None:
+            for (_, partition), messages in by_partition.items():
+                self._in_order(partition, messages[0].offset(), messages[-1].offset())  # type: ignore[arg-type]
+                self._raw.divert(partition)  # type: ignore[arg-type]
         if count:
             self.received += count
             self._post(self._owner.arrived, self.generation, by_partition, count)
@@ -220,6 +292,7 @@ class PollThread:
         future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
         until = time.monotonic() + REBALANCE_S
         while not future.done() and time.monotonic() < until and not self._closing:
+            self.awake.beat()
             self._serve(CALLBACK_POLL_S)
         if not future.done():
             future.cancel()
@@ -228,8 +301,11 @@ class PollThread:
             self._post(self._owner.fail, error)
 
     def _on_assign(self, client: ck.Consumer, partitions: list[ck.TopicPartition]) -> None:
+        self._last.clear()
         client.assign([])  # nothing flows before its owner has taken it up
         if not self._closing:
+            self.awake.renew()
+            self._joins = False
             self.generation += 1
             self.assigned = {TP(p.topic, p.partition) for p in partitions}
             self._wait_for(self._owner.group_assigned(set(self.assigned), self.generation), "taking up partitions")
@@ -238,6 +314,7 @@ class PollThread:
         if not self._closing:
             self._wait_for(self._owner.group_revoked(set(self.assigned)), "letting partitions go")
         self.assigned = set()
+        self._last.clear()
         client.unassign()
 
 

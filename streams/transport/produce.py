@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
@@ -44,7 +45,7 @@ class Row(NamedTuple):
 
 
 class Acks:
-    """Counts the delivery reports of a batch; its future resolves with the last one."""
+    """Counts the delivery reports that a batch asked for; its future resolves with the last one."""
 
     __slots__ = ("_left", "_post", "error", "future", "last")
 
@@ -109,7 +110,11 @@ class SharedProducer:
 
     def _poll(self) -> None:
         while not self._stop:
-            self.client.poll(0.5)
+            try:
+                self.client.poll(0.5)
+            except ck.KafkaException as exc:  # a fatal error, at every call: reports have to come nevertheless
+                self.fatal = str(exc.args[0])
+                time.sleep(FULL_WAIT_S)
 
     def _on_error(self, error: ck.KafkaError) -> None:
         if error.fatal():
@@ -171,11 +176,12 @@ class DriverProducer(Producer):
             done = self._aio.create_future()
             done.set_result(None)
             return done
-        acks = Acks(len(rows), self._aio, self._post)
+        told = _last_of_each(rows)
+        acks = Acks(len(told), self._aio, self._post)
         self._out.add(acks.future)
         produce = self._shared.client.produce
-        report = acks.delivered
-        for topic, key, value, headers, partition in rows:
+        for n, (topic, key, value, headers, partition) in enumerate(rows):
+            report = acks.delivered if n in told else None
             while True:
                 try:
                     if headers:
@@ -213,6 +219,17 @@ class DriverProducer(Producer):
     def supports_headers(self) -> bool:
         """Kafka has headers."""
         return True
+
+
+def _last_of_each(rows: Sequence[Row]) -> frozenset[int]:
+    """The rows whose acknowledgement says it all: the last for each partition that rows can be told to share.
+
+    Records of one partition are acknowledged in order, and a lost one is followed by nothing; rows of one topic and key
+    lie in one partition. A row with neither key nor partition lies anywhere and is told by itself.
+    """
+    last = {(topic, partition, key if partition < 0 else None) if key is not None or partition >= 0 else n: n
+            for n, (topic, key, _, _, partition) in enumerate(rows)}
+    return frozenset(last.values())
 
 
 async def _metadata(future: asyncio.Future[Any]) -> RecordMetadata:

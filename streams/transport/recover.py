@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import uuid
 from collections.abc import Callable, Iterable, Mapping
 
 import confluent_kafka as ck
@@ -75,11 +74,11 @@ def read_to_end(client: Mapping[str, str | int], tps: Iterable[TP], take: Take, 
             if first is None:
                 continue
             for message in (first, *consumer.consume(READ_RECORDS, 0)):
-                tp, error = known[message.topic(), message.partition()], message.error()
+                error = message.error()
                 if error is None:
-                    take(tp, message)
+                    take(known[message.topic(), message.partition()], message)
                 elif error.code() == ck.KafkaError._PARTITION_EOF:
-                    left.discard(tp)
+                    left.discard(known[message.topic(), message.partition()])
                 elif not passing(error):
                     raise ck.KafkaException(error)
     finally:
@@ -88,6 +87,8 @@ def read_to_end(client: Mapping[str, str | int], tps: Iterable[TP], take: Take, 
 
 def _reader(client: Mapping[str, str | int]) -> dict[str, str | int | bool]:
     return {
-        **client, "group.id": f"recovery-{uuid.uuid4().hex}", "enable.auto.commit": False, "enable.partition.eof": True,
+        **client,
+        "group.id": f"{client.get('client.id', 'quantum')}.recovery",  # never joined, but its coordinator is asked for
+        "enable.auto.commit": False, "enable.partition.eof": True,
         "fetch.wait.max.ms": 50, "fetch.queue.backoff.ms": 5, "auto.offset.reset": "error",
     }

@@ -10,7 +10,7 @@ candles. What the cells mean, what they take as evidence and what they cannot se
     evidence  what was read, in an order that a running system cannot outrun
     refold    one input partition folded again, its outputs held against the published ones
     flow, learning, durable, applied, origin   the cells
-    decided, trades, paper, candles, copied, labels, claims    what they hold records against
+    decided, sized, trades, paper, candles, copied, labels, claims    what they hold records against
     controls  markets with a known answer, once their key is out
     shown     the records that a cell shows
     judge     all cells of all agents

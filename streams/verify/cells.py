@@ -89,11 +89,19 @@ class Row:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a control showed: its symbol, what was planted there, and the answer."""
+    """What a control showed: its symbol, what was planted there, and the answer.
+
+    Attributes:
+        cell: of the learner whose candles, outcomes and policy were looked at first.
+        others: of further learners, by name.
+        learner: whose `cell` is.
+    """
 
     symbol: str
     kind: str
     cell: Cell
+    others: Mapping[str, Cell] = field(default_factory=dict)
+    learner: str = "q_learning"
 
 
 @dataclass(frozen=True)
@@ -119,9 +127,11 @@ class Report:
 
     @property
     def every(self) -> list[tuple[str, str, Cell]]:
-        """All cells with whose and which they are: `q_learning`, `LEARNS`; of the controls `control:KXQ`, `FAIR`."""
+        """All cells with whose and which they are: `q_learning`, `LEARNS`; of the controls `control:KXQ`, `FAIR`, and
+        of a further learner there `control:KXQ:meta_strategy`, `FAIR`."""
         return [*((row.agent, kind, c) for row in self.rows for kind, c in row.cells.items()),
-                *((f"control:{v.symbol}", v.kind, v.cell) for v in self.controls)]
+                *((f"control:{v.symbol}{whose}", v.kind, c) for v in self.controls
+                  for whose, c in (("", v.cell), *((f":{name}", other) for name, other in v.others.items())))]
 
     def as_dict(self) -> dict[str, Any]:
         """The report as JSON takes it; schema `quantum.verify/1`."""
@@ -133,7 +143,8 @@ class Report:
             "alerts": [{"component": found.alert.component, "status": found.alert.status,
                         "reason": found.alert.reason, "writer": found.alert.writer, "place": found.record.place}
                        for found in self.alerts],
-            "controls": [{"symbol": v.symbol, "kind": v.kind, **_as_dict(v.cell)} for v in self.controls],
+            "controls": [{"symbol": v.symbol, "kind": v.kind, "learner": v.learner, **_as_dict(v.cell),
+                          "others": {name: _as_dict(c) for name, c in v.others.items()}} for v in self.controls],
         }
 
 

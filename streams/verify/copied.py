@@ -15,7 +15,7 @@ from hashlib import sha256
 from random import Random
 
 from schemas import catalogue
-from schemas.catalogue import AgentIO
+from schemas.catalogue import GLOBAL, AgentIO, Route
 from streams.log import Record
 from streams.records import FENCE, OWNER, SOURCE_OFFSET, SOURCE_PARTITION, SOURCE_TOPIC, TOPIC_ID, header
 from streams.verify.cells import Cell, cell
@@ -47,6 +47,7 @@ class Sources:
         self._evidence = evidence
         self._prints: dict[Place, tuple[int, array[int]]] = {}
         self._unrouted: set[Spot] = set()
+        self._global: set[Spot] = set()
 
     def upto(self, topic: str, ends: dict[int, int]) -> None:
         """Read a topic as far as these ends, one past the last offset of each partition."""
@@ -61,8 +62,9 @@ class Sources:
             base, prints = self._prints[topic, record.partition]
             prints.extend([NOTHING] * (record.offset - base - len(prints)))
             prints.append(print_of(record))
-            if not _scoped(record):
-                self._unrouted.add((topic, record.partition, record.offset))
+            scope = _scope(record)
+            if scope in (None, GLOBAL):
+                (self._unrouted if scope is None else self._global).add((topic, record.partition, record.offset))
 
     def at(self, topic: str, partition: int, offset: int) -> int | None:
         """Print of a record; `NOTHING` where there is none, None where it was deleted."""
@@ -71,16 +73,19 @@ class Sources:
             return None
         return prints[offset - base] if offset - base < len(prints) else NOTHING
 
-    def routed(self, topic: str, partition: int, offset: int) -> bool:
-        """Whether a relay that copies by scope could tell where to."""
-        return (topic, partition, offset) not in self._unrouted
+    def due(self, route: Route, topic: str, partition: int, offset: int) -> bool:
+        """Whether a relay with this route has to copy a record that is there."""
+        if route == "global":
+            return (topic, partition, offset) in self._global
+        return route != "by_scope" or (topic, partition, offset) not in self._unrouted
 
 
-def _scoped(record: Record) -> bool:
+def _scope(record: Record) -> str | None:
+    """The scope that the record's key names."""
     try:
-        return bool(record.key and catalogue.scope_of(record.topic, record.key.decode()))
+        return catalogue.scope_of(record.topic, record.key.decode()) or None if record.key else None
     except UnicodeDecodeError:
-        return False
+        return None
 
 
 def received(evidence: Evidence, io: AgentIO, sources: Sources, said: Cell, random: Random, budget: int) -> Cell:
@@ -148,11 +153,12 @@ def _left_out(evidence: Evidence, io: AgentIO, copies: dict[Place, Copies], sour
     for (topic, partition), rows in copies.items():
         committed = evidence.committed[io.name].get((topic, partition), 0)
         route = io.reads.get(topic)
-        for got in _complete(rows, evidence.topics[io.input_topic] if route == "broadcast" else None):
+        everywhere = evidence.topics[io.input_topic] if route in ("broadcast", "global") else None
+        for got in _complete(rows, everywhere):
             for offset in range(min(got, default=committed), committed):
                 if offset in got or not sources.at(topic, partition, offset) or (
-                        route == "by_scope" and not sources.routed(topic, partition, offset)):
-                    continue  # copied, deleted, or a dead letter
+                        route is not None and not sources.due(route, topic, partition, offset)):
+                    continue  # copied, deleted, or nothing that this relay copies
                 record = evidence.fetch([(topic, partition, offset)]).get((topic, partition, offset))
                 if record is not None:
                     return (f"{record.place} was committed and never copied to {io.input_topic}, while others before "

@@ -1,4 +1,4 @@
-"""Decisions held against the policy that they name: cell, greedy action, propensity, version, and the draw itself.
+"""Decisions held against the policy that they name: cell, greedy action, propensity, size, version, the draw itself.
 
 A decision says what it drew from. The policy is on the ledger, so each word of that can be looked up; and over many
 decisions the actions must fall as often as their propensities say.
@@ -14,6 +14,7 @@ from schemas.events import Decision, PolicyRecord
 from streams.log import Record
 from streams.verify.evidence import Evidence
 from streams.verify.said import contradiction, said
+from streams.verify.sized import Sizes
 
 FROZEN = 20
 """Decisions in a row by one version, and newer ones on the ledger before the first of them, that make it a frozen one.
@@ -36,15 +37,19 @@ def wrong(evidence: Evidence, name: str) -> list[tuple[str, Record]]:
     policies = {(e.policy_id, e.version): (r, e) for r, e in evidence.events("policy.ledger")
                 if isinstance(e, PolicyRecord) and e.agent == name}
     found: list[tuple[str, Record]] = []
+    sizes = Sizes(evidence)
     by_symbol: dict[str, list[Decided]] = defaultdict(list)
     for record, d in evidence.events("rl.meta.strategy_selected"):
-        if not isinstance(d, Decision) or d.decider != name or d.forced or not evidence.covers(record):
+        if not isinstance(d, Decision) or d.decider != name or not evidence.covers(record):
             continue
-        policy = policies.get((d.policy_id or "", d.policy_version or 0))
-        if policy is None:
+        _, policy = policies.get((d.policy_id or "", d.policy_version or 0), (None, None))
+        if d.forced:
+            why = sizes.wrong(record, d, policy)
+        elif policy is None:
             continue  # where it is acknowledged, that is held against the ledger too
-        by_symbol[d.symbol].append((record, d))
-        why = contradiction(d, policy[1])
+        else:
+            by_symbol[d.symbol].append((record, d))
+            why = contradiction(d, policy) or sizes.wrong(record, d, policy)
         if why is not None:
             found.append((why, record))
     for decisions in by_symbol.values():

@@ -146,7 +146,8 @@ class Evidence:
             return None
         found = Blobs(name)
         for record in self.records(BLOBS, {partition: 0}):
-            found.take(record.key, record.value)
+            if record.value is not None or (record.timestamp_ms or 0) <= self.now_ms:
+                found.take(record.key, record.value)  # what was deleted since the state was read, the state still names
         return found
 
     def covers(self, record: Record) -> bool:
@@ -203,26 +204,28 @@ class Evidence:
             kept: list[tuple[Record, Event]] = []
             seen: dict[str, bytes | None] = {}
             for record, event in self.stream(topic):
+                value = self.codec.canonical(record.value)
                 ce_id = header(record.headers, CE_ID)
                 if output_id(ce_id) is not None:
                     assert ce_id is not None
                     if ce_id in seen:
-                        if seen[ce_id] != record.value:
+                        if seen[ce_id] != value:
                             self.conflicts.append(record.place)
                         continue
-                    seen[ce_id] = record.value
+                    seen[ce_id] = value
                 kept.append((record, event))
             self._events[topic] = kept
         return self._events[topic]
 
     def published(self, topic: str) -> dict[str, tuple[bytes, str]]:
-        """SHA-256 of the value and place of every output of ours on a topic, by output id; of repeats the first."""
+        """SHA-256 of the canonical value and place of every output of ours on a topic, by output id; of repeats the
+        first."""
         if topic not in self._published:
             found: dict[str, tuple[bytes, str]] = {}
             for record in self.records(topic):
                 ce_id = header(record.headers, CE_ID)
                 if ce_id is not None and output_id(ce_id) is not None and ce_id not in found:
-                    found[ce_id] = (sha256(record.value or b"").digest(), record.place)
+                    found[ce_id] = (sha256(self.codec.canonical(record.value) or b"").digest(), record.place)
             self._published[topic] = found
         return self._published[topic]
 

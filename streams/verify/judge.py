@@ -27,6 +27,8 @@ from streams.verify.learning import LEDGER, learns
 from streams.verify.limits import BY_RULE, obeyed
 from streams.verify.origin import Origins
 from streams.verify.refold import Refolded
+from streams.verify.traded import traded
+from streams.verify.trained import FITS, trains
 from streams.verify.view import Log
 
 SAMPLE = 20
@@ -35,7 +37,7 @@ SAMPLE = 20
 def verify(log: Log, roster: Mapping[str, Agent[Any]], *, sample: int = SAMPLE, sample_seed: int = 0,
            since: Since | None = None, patience_s: float = PATIENCE_S, fresh_s: float = FRESH_S, budget: int = BUDGET,
            codec: Codec | None = None, identities: Mapping[str, Identity] | None = None,
-           only: Collection[str] | None = None, controls: bool = True) -> Report:
+           only: Collection[str] | None = None, controls: bool = True, fits: int = FITS) -> Report:
     """Judge every agent of the catalogue by the log.
 
     Args:
@@ -51,13 +53,14 @@ def verify(log: Log, roster: Mapping[str, Agent[Any]], *, sample: int = SAMPLE, 
         identities: what the agents stamp on policies; None: what the roster's would.
         only: agents to judge; None: all. The others are read all the same where these rest on them.
         controls: whether to judge the controls whose key is on the log.
+        fits: training runs performed again, at most.
 
     Raises:
         NoBroker: the log cannot be reached.
     """
     with _uncollected():
         return _judge(Evidence(log, roster, codec or Codec(), since, identities), roster, sample, sample_seed, since,
-                      patience_s, fresh_s, budget, only, controls)
+                      patience_s, fresh_s, budget, only, controls, fits)
 
 
 @contextmanager
@@ -73,7 +76,8 @@ def _uncollected() -> Iterator[None]:
 
 
 def _judge(evidence: Evidence, roster: Mapping[str, Agent[Any]], sample: int, sample_seed: int, since: Since | None,
-           patience_s: float, fresh_s: float, budget: int, only: Collection[str] | None, controls: bool) -> Report:
+           patience_s: float, fresh_s: float, budget: int, only: Collection[str] | None, controls: bool,
+           fits: int) -> Report:
     origins, sources = Origins(evidence, sample_seed), Sources(evidence)
     random = Random(sample_seed)
     rows = []
@@ -88,14 +92,14 @@ def _judge(evidence: Evidence, roster: Mapping[str, Agent[Any]], sample: int, sa
             rows.append(Row(io.name, dict.fromkeys(KINDS, nothing)))
         else:
             rows.append(Row(io.name, _cells(evidence, io, origins, sources, sample, random, sample_seed, patience_s,
-                                            fresh_s, budget)))
+                                            fresh_s, budget, fits)))
     return Report(evidence.now_ms, sample, sample_seed, None if since is None else since.text, tuple(rows),
                   judge_controls(evidence) if controls else (),
                   tuple(unresolved(evidence.codec, evidence.records(ALERTS))))
 
 
 def _cells(evidence: Evidence, io: AgentIO, origins: Origins, sources: Sources, sample: int, random: Random,
-           sample_seed: int, patience_s: float, fresh_s: float, budget: int) -> dict[Kind, Cell]:
+           sample_seed: int, patience_s: float, fresh_s: float, budget: int, fits: int) -> dict[Kind, Cell]:
     again: dict[tuple[str, int], Refolded] = {}
     showing = Random(f"{sample_seed}/{io.name}")
     runs, offsets = flow(evidence, io, origins, patience_s=patience_s, fresh_s=fresh_s)
@@ -103,6 +107,9 @@ def _cells(evidence: Evidence, io: AgentIO, origins: Origins, sources: Sources, 
     if io.name in BY_RULE:
         learned = learns(evidence, io, 0, random, again)
         used = obeyed(evidence, io.name, showing)
+    elif trains(evidence.roster[io.name]):
+        learned = learns(evidence, io, fits, random, again)
+        used = traded(evidence, io.name, showing)
     elif LEDGER in io.writes:
         learned = with_claims(evidence, io, learns(evidence, io, sample, random, again))
         used = shown.acknowledged(evidence, io.name, applied(evidence, io.name), showing)

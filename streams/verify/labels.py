@@ -9,12 +9,11 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from schemas.codec import CONFLUENT, CONFLUENT_PREFIX, SINGLE_PREFIX
 from schemas.events import ORIGIN_SYMBOLS
 from schemas.released import schema_text
 from schemas.writing import put_long
 from streams.log import Record
-
-MARK = 10  # bytes of the single-object framing: which schema wrote it
 
 
 class Labels:
@@ -39,7 +38,8 @@ class Labels:
         value = record.value
         if not self._tells or value is None:
             return
-        begin = value[:MARK] + _text(event.symbol)
+        mark = CONFLUENT_PREFIX if value[:1] == CONFLUENT else SINGLE_PREFIX  # which schema wrote it
+        begin = value[:mark] + _text(event.symbol)
         end = _text(event.source) + _number(ORIGIN_SYMBOLS.index(event.origin))
         if value.startswith(begin) and value.endswith(end):
             ends = self._good[record.key][1] if record.key in self._good else ()

@@ -22,7 +22,7 @@ from streams.identity import Identity
 from streams.log import Record
 from streams.records import Incoming
 from streams.states import hash_of
-from streams.verify import shown
+from streams.verify import shown, trained
 from streams.verify.cells import Cell, cell
 from streams.verify.commanded import Update, contradiction
 from streams.verify.evidence import Evidence
@@ -200,6 +200,9 @@ def _verdict(evidence: Evidence, io: AgentIO, updates: list[Update], drawn: list
     if stray is not None:
         return cell("FAIL", f"{stray.policy.policy_id} version {stray.policy.version} does not follow from its input",
                     stray.record, now_ms, **figures)
+    if trained.trains(evidence.roster[io.name]):
+        elsewhere = identity.platform != evidence.identities[io.name].platform
+        return trained.verdict(evidence, io, updates, drawn, done, last, elsewhere, figures)
     if io.name in BY_RULE:
         return _by_rule(updates, done, last, now_ms, figures)
     if len(drawn) < MIN_UPDATES:

@@ -20,6 +20,7 @@ from streams.verify.evidence import Evidence
 from streams.verify.labels import Labels
 from streams.verify.paper import PAPER
 from streams.verify.shown import Drawn, drawn, partner_of
+from streams.verify.ticked import ticked
 from streams.verify.trades import bars_of, costs_of, wrong
 from streams.verify.view import Spot
 
@@ -59,6 +60,8 @@ class Origins:
 
     def judge(self, io: AgentIO) -> Cell:
         """The cell ORIGIN of an agent."""
+        if FEED in io.writes:
+            return ticked(self._evidence, io)
         sample = Drawn(SHOWN, Random(f"{self._seed}/{io.name}/origin"))
         found = self._judged(io, sample)
         return found.showing_each(self._shown(io, found, sample))

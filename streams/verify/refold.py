@@ -8,7 +8,7 @@ from hashlib import sha256
 from typing import NamedTuple
 
 from schemas.catalogue import AGENTS, TOPICS
-from schemas.events import Experience, PolicyRecord
+from schemas.events import Experience, PolicyRecord, TrainingCompleted
 from schemas.refused import Refused
 from streams.fold import Damaged, OtherFormat, PartitionFold, Scope
 from streams.held import Snapshot
@@ -35,7 +35,7 @@ class Refolded:
 
     Attributes:
         fold: as it stands behind the last record folded.
-        compared: outputs that met a published record, byte for byte.
+        compared: outputs that met a published record, byte for byte but for the framing.
         differing: places of published records that are not what follows from the input.
         missing: ids of outputs that follow from the input and were never published.
         policies: ids of the policy versions that follow from the input.
@@ -131,9 +131,9 @@ def refold(evidence: Evidence, name: str, partition: int, upto: int, *, identity
 
 def _note(evidence: Evidence, done: Refolded, record: Record, keep: Collection[int]) -> None:
     event = evidence.decoded(record)
-    if not isinstance(event, Experience):
+    if not isinstance(event, (Experience, TrainingCompleted)):
         return
-    if event.learnable and event.book_id == done.fold.agent.name:
+    if isinstance(event, Experience) and event.learnable and event.book_id == done.fold.agent.name:
         learns = done.status.get(event.symbol, "ACTIVE") == "ACTIVE"
         done.learnable += learns
         done.unlearned += not learns
@@ -151,7 +151,7 @@ def compare(out: Outgoing, published: dict[str, dict[str, tuple[bytes, str]]], d
     found = published[out.topic].get(ce_id)
     if found is None:
         done.missing.append(ce_id)
-    elif found[0] != sha256(out.value or b"").digest():
+    elif found[0] != sha256(done.fold.codec.canonical(out.value) or b"").digest():
         done.differing.append(found[1])
     else:
         done.compared += 1

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from schemas.events import Decision, Experience, Network, PolicyRecord
+from schemas.events import Decision, Experience, Network, PolicyRecord, TraderDecision
 
 NEAR_P = 1e-4  # relative, of a probability: weights are of 24 bits, and layers sum a hundred of them
 NEAR_V = 1e-4  # R, of a value
@@ -26,6 +26,14 @@ NAMES = (
     "regime_bear", "regime_sideways", "regime_volatile", "model_confidence", "recent_pnl_mean", "recent_pnl_std",
 )
 """Order of an observation, as the schema of `rl.meta.strategy_selected` states it."""
+TRADER = "ppo_trader"
+TRADER_NAMES = (
+    "return_1", "return_5", "return_15", "volatility", "rsi", "macd", "trend", "volume", "time_sin", "time_cos",
+    "bull", "bear", "sideways", "volatile", "side", "size", "equity_over_balance", "unrealised",
+)
+"""What the trader's networks are given, in order; a dropped one counts as 0."""
+TRADER_ACTIONS = ("HOLD", "LONG", "SHORT", "REDUCE", "CLOSE", "EMERGENCY_FLATTEN")
+NEVER = ("spread",)  # no feed has it, so that it stands among the dropped and is no input
 _TYPES = {"F32": "<f4", "F64": "<f8"}
 Layers = tuple[tuple["np.ndarray", "np.ndarray"], ...]
 
@@ -109,6 +117,8 @@ def payload_wrong(policy: PolicyRecord) -> str | None:
         return None
     if sha256(n.weights).hexdigest() != n.weights_sha256:
         return f"its weights have another hash than the {n.weights_sha256[:12]} that it names"
+    if policy.agent == TRADER:
+        return _trader_payload_wrong(policy, n)
     if set(n.inputs) | set(policy.mask) != set(NAMES) or set(n.inputs) & set(policy.mask):
         return f"its inputs and its mask are not the state between them: {n.inputs}, {policy.mask}"
     if not len(n.inputs) == len(n.means) == len(n.deviations):
@@ -136,4 +146,40 @@ def contradiction(decision: Decision, policy: PolicyRecord) -> str | None:
     if found.value is not None and (decision.value is None or not isclose(
             decision.value, found.value, rel_tol=NEAR_P, abs_tol=NEAR_V)):
         return f"{name} value {decision.value}, but version {version} gives {found.value:g}"
+    return None
+
+
+# ---------------------------------------------------------------------- the trader
+def _trader_payload_wrong(policy: PolicyRecord, n: Network) -> str | None:
+    if n.inputs != TRADER_NAMES or policy.actions != TRADER_ACTIONS:
+        return f"its inputs or actions are not the trader's: {n.inputs}, {policy.actions}"
+    if set(policy.mask) - set(TRADER_NAMES) - set(NEVER):
+        return f"its mask names what is no input: {policy.mask}"
+    if not len(n.inputs) == len(n.means) == len(n.deviations):
+        return f"{len(n.inputs)} inputs, {len(n.means)} means, {len(n.deviations)} deviations"
+    return None
+
+
+def trader_contradiction(d: TraderDecision, policy: PolicyRecord) -> str | None:
+    """What of a decision that asked a version does not follow from the version's weights; None where all does."""
+    n = policy.network
+    if n is None or len(d.observation) != len(n.inputs) or len(d.probabilities) != len(policy.actions):
+        return f"asked version {d.policy_version}, which says nothing of what it was given"
+    networks = _networks(n.weights)
+    if networks is None:
+        return f"asked version {d.policy_version}, whose weights are no two networks"
+    x_F = np.clip((np.array(d.observation) - n.means) / n.deviations, -n.clip, n.clip)
+    logits_A, value = _forward(networks["actor"], n, x_F), float(_forward(networks["critic"], n, x_F)[0])
+    allowed_A = np.array([a in d.valid for a in policy.actions])
+    p_A = np.where(allowed_A, np.exp(logits_A - logits_A[allowed_A].max(initial=-np.inf)), 0.0)
+    p_A /= p_A.sum()
+    if not np.allclose(p_A, d.probabilities, rtol=NEAR_P, atol=NEAR_P):
+        return f"says other probabilities than version {d.policy_version} gives"
+    if d.value is None or not isclose(value, d.value, rel_tol=NEAR_P, abs_tol=NEAR_V):
+        return f"says value {d.value}, but version {d.policy_version} gives {value:g}"
+    best = float(p_A.max())
+    if d.recommended is None or not isclose(p_A[policy.actions.index(d.recommended)], best, rel_tol=NEAR_P):
+        return f"recommends {d.recommended}, which is not the most probable action of version {d.policy_version}"
+    if d.action != d.recommended and not d.forced:
+        return f"does {d.action} where {d.recommended} is recommended, and names no force"
     return None

@@ -7,10 +7,11 @@ folds and commits what they took.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from zlib import crc32
 
 from schemas import catalogue
-from schemas.catalogue import GLOBAL, TOPICS
+from schemas.catalogue import GLOBAL, TOPICS, Route
 from schemas.events import Event
 from streams.blobs import TOPIC as BLOBS
 from streams.driver import Driver
@@ -31,36 +32,34 @@ class Tape:
         self._partitions = partitions
         for topic in catalogue.built_topics():
             self.log.create(topic.name, 1 if topic.partitions == 1 else partitions)
+        self._inboxes: dict[str, list[tuple[str, Route]]] = defaultdict(list)
+        for io in catalogue.built_agents():
+            for name, route in () if io.direct else io.reads.items():
+                self._inboxes[name].append((io.input_topic, route))
 
     def __call__(self, record: Outgoing) -> Outgoing:
         """Write down a record that the driver is about to deliver."""
         ts_ms: int = getattr(record.event, "ts_ms", self.log.now_ms)
-        self.log.now_ms = max(self.log.now_ms, ts_ms)
-        partition = self._partition(record.topic, record)
-        kept = self.log.append(record.topic, partition, record.key, record.value, record.headers, self.log.now_ms)
-        for io in catalogue.built_agents():
-            route = io.reads.get(record.topic)
-            if route is None or io.direct:
+        now_ms = self.log.now_ms = max(self.log.now_ms, ts_ms)
+        scope = self._scope(record)
+        home = 0 if scope == GLOBAL or self._partitions == 1 else crc32(scope.encode()) % self._partitions
+        partition = 0 if TOPICS[record.topic].partitions == 1 else home
+        kept = self.log.append(record.topic, partition, record.key, record.value, record.headers, now_ms)
+        copied = (*record.headers, (SOURCE_TOPIC, record.topic.encode()), (SOURCE_PARTITION, str(partition).encode()),
+                  (SOURCE_OFFSET, str(kept.offset).encode()), (OWNER, b"tape"))
+        for inbox, route in self._inboxes.get(record.topic, ()):
+            of_all = route in ("by_scope", "global") and scope == GLOBAL
+            if route == "global" and not of_all:
                 continue
-            more = ((SOURCE_TOPIC, record.topic.encode()), (SOURCE_PARTITION, str(partition).encode()),
-                    (SOURCE_OFFSET, str(kept.offset).encode()), (OWNER, b"tape"))
-            everywhere = route == "broadcast" or (route == "by_scope" and self._scope(record) == GLOBAL)
-            one = 0 if route == "gather" else self._scope_partition(record)
-            for p in range(self._partitions) if everywhere else (one,):
-                self.log.append(io.input_topic, p, record.key, record.value, (*record.headers, *more), self.log.now_ms)
+            everywhere = route == "broadcast" or of_all
+            for p in range(self._partitions) if everywhere else (0 if route == "gather" else home,):
+                self.log.append(inbox, p, record.key, record.value, copied, now_ms)
         return record
-
-    def _partition(self, topic: str, record: Outgoing) -> int:
-        return 0 if TOPICS[topic].partitions == 1 else self._scope_partition(record)
 
     def _scope(self, record: Outgoing) -> str:
         event: Event | None = record.event
         assert event is not None
         return catalogue.scope_of(record.topic, event_key(record.topic, event).decode())
-
-    def _scope_partition(self, record: Outgoing) -> int:
-        scope = self._scope(record)
-        return 0 if scope == GLOBAL else crc32(scope.encode()) % self._partitions
 
     def flush(self, driver: Driver) -> MemoryLog:
         """Write the state of all folds and commit what they took; returns the log."""

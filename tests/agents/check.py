@@ -23,9 +23,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
+import numpy as np
 
-from agents.contract import Agent, Job, Output, Refused, State, Tombstone
+from agents.contract import Agent, Batch, Job, Output, Refused, State, Tombstone
 from schemas import catalogue
+from schemas.columns import PAD, ColumnDecoder, Columns
 from schemas.events import Event
 from streams.commanded import addressee
 from streams.fold import PartitionFold
@@ -219,24 +221,40 @@ def check_seeding(factory: Factory, events: Sequence[Event]) -> None:
 
 
 def check_step_many(factory: Factory, events: Sequence[Event]) -> None:
-    """`step_many(state, events) -> (state, outputs)`, where an agent has it, equals the steps one by one."""
-    agent = factory()
-    step_many = getattr(agent, "step_many", None)
-    if step_many is None:
-        return
-    by_scope: dict[str, list[Event]] = {}
-    host = Host(agent)
-    for event in events:
-        for scope in host.scopes(event):
-            by_scope.setdefault(scope, []).append(event)
-    for scope, own in by_scope.items():
-        state = agent.new(scope)
-        outputs: list[Output] = []
-        for event in own:
-            state, more = agent.step(state, event)
-            outputs += more
-        at_once, all_outputs = step_many(agent.new(scope), own)
-        assert (at_once, tuple(all_outputs)) == (state, tuple(outputs)), f"step_many differs for {scope}"
+    """`step_many`, where an agent takes a topic in columns, equals the steps one by one, batch by batch."""
+    agent, rng = factory(), random.Random(11)
+    for topic in sorted(agent.in_columns):
+        own = [e for e in events if topic_of(agent, e) == topic]
+        assert own, f"no events of {topic}, which the agent takes in columns"
+        decoder, states = ColumnDecoder(topic), dict[str, State]()
+        while own:
+            rows, own = own[:(n := rng.randrange(1, 2 * len(events)))], own[n:]
+            names = [catalogue.scope_of(topic, event_key(topic, e).decode()) for e in rows]
+            scopes = tuple(dict.fromkeys(names))
+            before = tuple(states.get(scope) or agent.new(scope) for scope in scopes)
+            states |= zip(scopes, before, strict=True)
+            outputs: list[tuple[int, Output]] = []
+            changed = dict.fromkeys(scopes, -1)
+            for row, (name, event) in enumerate(zip(names, rows, strict=True)):
+                old = states[name]
+                states[name], more = agent.step(old, event)
+                outputs += [(row, output) for output in more]
+                changed[name] = row if states[name] is not old else changed[name]
+            many = agent.step_many(Batch(columns_of(decoder, topic, rows), scopes, before,
+                                         np.array([scopes.index(name) for name in names])))
+            assert many is not None, f"step_many declines good records of {topic}"
+            one_by_one = tuple(states[scope] for scope in scopes), list(changed.values()), outputs
+            at_once = tuple(many.states), list(many.changed), list(many.outputs)
+            assert at_once == one_by_one, f"step_many differs on {topic}"
+
+
+def columns_of(decoder: ColumnDecoder, topic: str, events: Sequence[Event]) -> Columns:
+    """Events as the columns that a batch of their records comes to."""
+    values = [CODEC.encode(topic, event) for event in events]
+    end_N = np.cumsum([len(value) for value in values])
+    columns = decoder.decode(b"".join(values) + bytes(PAD), end_N - np.array([len(value) for value in values]), end_N)
+    assert columns.good_N.all(), f"good records of {topic} are not read in columns"
+    return columns
 
 
 def check_no_look_ahead(factory: Factory, events: Sequence[Event], cuts: int = 5) -> None:

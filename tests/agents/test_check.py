@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from agents.contract import Output, Refused
+from agents.contract import Batch, Output, Refused, Stepped
 from agents.features import Features, FeaturesState
 from schemas.events import Candle, Event
 from schemas.events import Features as FeaturesEvent
@@ -90,14 +90,12 @@ class Eager(Features):
 
 
 class Hurried(Features):
-    """Has a `step_many` that forgets its first event."""
+    """Has a `step_many` that forgets what it is given."""
 
-    def step_many(self, state: FeaturesState, events: list[Event]) -> Result:
-        outputs: tuple[Output, ...] = ()
-        for event in events[1:]:
-            state, more = self.step(state, event)
-            outputs += more
-        return state, outputs
+    in_columns = frozenset({"market.candles"})
+
+    def step_many(self, batch: Batch[FeaturesState]) -> Stepped[FeaturesState]:
+        return Stepped(batch.states, [-1] * len(batch.states))
 
 
 class Trusting(Features):

@@ -22,6 +22,7 @@ from schemas.events import (
     Decision,
     Features,
     PolicyCommand,
+    PolicyConfig,
     PolicyRecord,
     Tabular,
 )
@@ -288,8 +289,48 @@ def test_a_halt_forces_the_baseline_until_resumed_and_the_newest_counts() -> Non
     assert {d.action for d in out if d.forced} == {"neutral"}
 
 
+def config(hour: int, values: str, agent: str = "decision") -> PolicyConfig:
+    return PolicyConfig(config_id=f"c{hour}", agent=agent, ts_ms=START + hour * HOUR, values=values, actor="a",
+                        reason="r")
+
+
+BOTH = ("q_learning", "meta_strategy")
+
+
+def test_the_first_decider_drives_the_default_book_until_a_configuration_names_another() -> None:
+    _, out = run(bar(4), config(9, '{"default_decider": "meta_strategy"}'), bar(8), bar(12), config(13, "{}"), bar(16),
+                 deciders=BOTH)
+    drives = [d.decider for d in out if d.default_book]
+    assert drives == ["q_learning", "q_learning", "meta_strategy", "q_learning"]  # from its event time on, not before
+    assert len(out) == 8  # one each for every decider and bar
+
+
+def test_of_configurations_the_newest_by_event_time_counts_and_of_one_time_the_later_record() -> None:
+    meta, q = '{"default_decider": "meta_strategy"}', '{"default_decider": "q_learning"}'
+    for written, expected in (((config(3, meta), config(2, q)), "meta_strategy"),
+                              ((config(2, q), config(3, meta)), "meta_strategy"),
+                              ((config(3, meta), config(3, q)), "q_learning")):
+        _, out = run(*written, bar(4), deciders=BOTH)
+        assert [d.decider for d in out if d.default_book] == [expected]
+
+
+@pytest.mark.parametrize("values", ['{"default_decider": "nobody"}', '{"deciders": ["q_learning"]}', "[]", "{"])
+def test_a_configuration_that_cannot_be_taken_is_refused_and_concerns_no_symbol_born_later(values: str) -> None:
+    with pytest.raises(Refused, match="BAD_CONFIG"):
+        run(config(1, values), deciders=BOTH)
+    assert DecisionAgent().sticky_key(config(1, values)) is None
+    assert DecisionAgent().sticky_key(config(1, "{}")) == "config"
+    assert DecisionAgent().sticky_key(config(1, "{}", agent="ppo_trader")) is None
+
+
+def test_the_configuration_of_another_agent_changes_nothing() -> None:
+    before, _ = run(bar(4))
+    agent = DecisionAgent(DecisionConfig(deciders=("q_learning",)))
+    assert agent.step(before, config(5, "{}", "ppo_trader")) == (before, ())
+
+
 def test_a_state_of_format_1_is_taken_up() -> None:
-    (kind, first), (_, second) = DecisionAgent.former[1], DecisionAgent.former[2]
+    (kind, first), (_, second), (_, third) = (DecisionAgent.former[n] for n in (1, 2, 3))
     held, _ = run(policy(3), bar(4))
     (decider,) = held.deciders
     cells = tuple(SecondCell(state_key=c.state_key, probabilities=c.probabilities, greedy=c.greedy)
@@ -297,7 +338,7 @@ def test_a_state_of_format_1_is_taken_up() -> None:
     policies = tuple(SecondPolicy(**({f: getattr(p, f) for f in SecondPolicy.__struct_fields__} | {"cells": cells}))
                      for p in decider.policies)
     old = SecondDecider(name=decider.name, version=decider.version, policies=policies)
-    found = second(first(kind(deciders=(old,), interval_ms=held.interval_ms, decided_ms=held.decided_ms)))
+    found = third(second(first(kind(deciders=(old,), interval_ms=held.interval_ms, decided_ms=held.decided_ms))))
     blank = tuple(replace(c, means=(), errors=(), outcomes=()) for c in decider.policies[0].cells)
     kept = replace(decider, policies=(replace(decider.policies[0], cells=blank),))
     assert found == replace(held, deciders=(kept,))

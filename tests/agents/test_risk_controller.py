@@ -14,8 +14,9 @@ from msgspec.structs import replace
 
 from agents.contract import Refused
 from agents.risk_controller import RiskConfig, RiskControllerAgent
-from agents.risk_controller.score import scored
-from agents.risk_controller.state import RiskState
+from agents.risk_controller.account import full_books, span
+from agents.risk_controller.score import measures, scored
+from agents.risk_controller.state import Label, RiskState
 from agents.risk_controller.table import (
     LIMITS,
     MODES,
@@ -315,6 +316,24 @@ def test_a_signal_to_step_down_starts_the_dwell_time_anew() -> None:
     assert run.mode == "MODERATE"
 
 
+@pytest.mark.parametrize(("mode", "says"), EXPECTED)
+def test_every_transition_by_the_events_that_lead_to_it(mode: RiskMode, says: Signal) -> None:
+    to, waits, _ = EXPECTED[mode, says]
+    run = Run(mark(0, 10_000), initial=mode, allow_turbo=True)
+    if says == "CRITICAL":
+        run.take(alert(1, "CRITICAL"))
+    elif says == "DOWN":
+        run.take(*(trade(i, 1, -10.0) for i in range(5)), mark(1, 9_000))
+    elif says == "STAY":
+        run.take(*(mark(h, 10_000) for h in range(1, 60)))
+    else:
+        run.take(*winning(), *(mark(h, 10_000) for h in range(1, 24)))
+        assert run.mode == (mode if waits else to), "not before the dwell time"
+        run.take(mark(24, 10_000))
+    assert run.state.mode == run.mode == to
+    assert run.changes[-1].forced == ("CRITICAL" if says == "CRITICAL" else None)
+
+
 @settings(deadline=None, max_examples=60)
 @given(st.lists(st.tuples(st.sampled_from(["mark", "win", "lose", "regime", "alert", "well", "tick"]),
                           st.integers(0, 3)), min_size=5, max_size=150), st.booleans())
@@ -344,6 +363,73 @@ def test_a_newcomer_is_no_profit_and_hides_no_drawdown() -> None:
     assert (run.state.account.peak, run.state.account.nav) == (1.0, pytest.approx(0.94))
     run.take(mark(2, 10_000, symbol="ETHUSDT"), mark(2, 9_400 + 970))
     assert run.state.account.nav == pytest.approx(0.94 * (19_400 + 970) / 19_400)
+
+
+BOOKS = ("a", "q_learning", "z")
+ONE_MARK = st.tuples(st.sampled_from("DBCA"), st.dictionaries(st.sampled_from(BOOKS), st.tuples(
+    st.sampled_from([0.0, 9_500.0, 10_000.0, 10_123.45]), st.booleans()), min_size=1))
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(ONE_MARK, min_size=1, max_size=40))
+def test_the_account_is_that_of_a_plain_reckoning_over_all_books(marks: list[tuple[str, Any]]) -> None:
+    run, nav, held = Run(), 1.0, dict[tuple[str, str], tuple[float, bool]]()
+    for hour, (symbol, books) in enumerate(marks):
+        both = [mark(hour, equity, symbol=symbol, book=book, position=float(is_open)).books[0]
+                for book, (equity, is_open) in books.items()]
+        run.take(replace(mark(hour, 1.0, symbol=symbol), books=tuple(both)))
+        new = held | {(symbol, book): told for book, told in books.items()}
+        others = sum([held[key][0] for key in sorted(held) if key[0] != symbol or key[1] not in books])
+        before = sum([held.get((symbol, book), told)[0] for book, told in books.items()])
+        after = sum([told[0] for told in books.values()])
+        if before != after:
+            nav = max(0.0, nav * (others + after) / (others + before)) if others + before > 0 else 0.0
+        held = new
+        account = run.state.account
+        assert account.nav == nav
+        assert [(b.symbol, b.book_id, b.equity, b.open) for b in account.books] == [
+            (*key, *held[key]) for key in sorted(held)]
+        positions = [sum(is_open for (_, book), (_, is_open) in held.items() if book == name) for name in BOOKS]
+        assert full_books(account, 2) == tuple(name for name, n in zip(BOOKS, positions, strict=True) if n >= 2)
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(st.tuples(st.integers(0, 14), st.sampled_from(["bull", "bear", "sideways", "volatile"])), max_size=60))
+def test_shares_of_regimes_are_over_the_newest_label_of_every_symbol(labels: list[tuple[int, str]]) -> None:
+    run, newest = Run(mark(0, 10_000)), dict[str, tuple[int, str]]()
+    for hour, (n, name) in enumerate(labels):
+        run.take(regime(hour, name, f"S{n:02d}"))
+        newest[f"S{n:02d}"] = START + hour * HOUR, name
+    assert [(x.symbol, (x.ts_ms, x.regime)) for x in run.state.labels] == sorted(newest.items())
+    found = measures(run.state, run.agent.config)
+    for what, regimes in (("volatile_share", {"volatile"}), ("choppy_share", {"sideways"}),
+                          ("trending_share", {"bull", "bear"})):
+        here = [f"market.regime.changed/{symbol}@{at}" for symbol, (at, name) in sorted(newest.items())
+                if name in regimes]
+        told = found.get(what)  # type: ignore[call-overload]
+        assert told == (None if not newest else (len(here) / len(newest), len(newest), tuple(here[-8:])))
+
+
+def test_a_mark_leaves_what_is_of_other_symbols_as_it_is() -> None:
+    run = Run(*(mark(0, 10_000, symbol=f"S{i}") for i in range(9)))
+    before = run.state.account.books
+    run.take(mark(1, 10_100, symbol="S4"))
+    same = [a is b for a, b in zip(before, run.state.account.books, strict=True)]
+    assert same == [i != 4 for i in range(9)]
+
+
+def test_what_is_of_a_symbol_is_found_without_looking_at_a_thousand_others() -> None:
+    looked: list[Any] = []
+
+    class Watched(list[Label]):
+        def __getitem__(self, at: Any) -> Any:
+            looked.append(at)
+            return super().__getitem__(at)
+
+    labels = Watched([Label(symbol=f"S{i // 2:03d}", interval_ms=HOUR, regime="bull", ts_ms=0) for i in range(2_000)])
+    assert span(labels, "S123") == (246, 248)
+    assert (span(labels, "S"), span(labels, "T")) == ((0, 0), (2_000, 2_000))
+    assert len(looked) <= 3 * 2 * 12
 
 
 def test_late_and_repeated_marks_change_nothing() -> None:

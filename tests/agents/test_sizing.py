@@ -51,6 +51,7 @@ def sized(**cell: Any) -> PolicyRecord:
 @pytest.mark.parametrize(("mean", "n", "size"), [
     (-0.2, 400, 0.5),  # it loses
     (0.2, 3, 0.5),  # it may win: 3 outcomes say nothing
+    (0.095, 400, 0.75),
     (0.115, 400, 1.0),  # a cautious mean of .077 R at a deviation of .7 R
     (0.16, 400, 1.5),
     (0.4, 400, 2.0),

@@ -26,7 +26,7 @@ from schemas.events import (
 QUARTER_MS = 900_000
 DAY_MS = 86_400_000
 START_MS = 1_700_006_400_000 // DAY_MS * DAY_MS
-SMALL = PpoTraderConfig(hidden=(8,), epochs=1, episode_bars=60, min_rows=8, window_rows=200)
+SMALL = PpoTraderConfig(hidden=(8,), epochs=1, episode_bars=60, min_rows=8, window_rows=200, synthetic=True)
 Done = Callable[[PpoTraderAgent, Job], Output]
 
 

@@ -15,6 +15,7 @@ import pytest
 from filelock import FileLock
 
 from streams.settings import Settings
+from tests.patience import PATIENCE_S
 
 ROOT = Path(__file__).parents[2]
 LANGUAGES = ("python", "java", "go", "node")
@@ -32,7 +33,6 @@ RUN = {
     "node": "node examples/node/{}.js",
 }
 CLASSES = {"producer": "ClosedTrades", "subscriber": "Subscriber", "show": "Show"}
-PATIENCE_S = 60.0
 
 
 def line_of(language: str, program: str) -> str:
@@ -89,7 +89,7 @@ class Tree:
         done = self.folder / f".built-{language}"
         with FileLock(self.folder / f".lock-{language}"):
             if not done.exists():
-                built = self.shell(BUILD[language], timeout_s=600)
+                built = self.shell(BUILD[language], timeout_s=PATIENCE_S)
                 assert built.returncode == 0, f"{BUILD[language]}\n{built.stdout[-2000:]}{built.stderr[-2000:]}"
                 done.touch()
 
@@ -112,7 +112,7 @@ class Tree:
         finally:
             process.terminate()
             try:
-                process.wait(20)
+                process.wait(PATIENCE_S)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()

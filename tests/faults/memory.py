@@ -7,7 +7,7 @@ it is what a SIGKILL does to a worker.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Coroutine, Sequence
 from typing import Any
 
 from faust.types import TP
@@ -54,6 +54,13 @@ class MemoryLog:
                 self.append(SOURCE, record.key, record.value, record.headers, 0)
 
 
+    def compact(self, topic: str) -> None:
+        """Keep the last record of each key."""
+        for partition, records in self.written[topic].items():
+            last = {r.key: r for r in records}
+            self.written[topic][partition] = [r for r in records if last[r.key] is r]
+
+
 class MemoryProducer:
     """Writes to a log; what `holds` accepts is neither written nor acknowledged, nor anything behind it."""
 
@@ -89,21 +96,26 @@ def restored(log: MemoryLog, agent: Agent[Any], partition: int) -> PartitionFold
 
 
 async def folded(log: MemoryLog, agent: Agent[Any], partition: int, *, holds: Callable[[Any], bool] = lambda row: False,
-                 upto: int = 1 << 60, producer: MemoryProducer | None = None) -> None:
+                 upto: int = 1 << 60, producer: MemoryProducer | None = None, ours: Callable[[], bool] = lambda: True,
+                 asleep: Coroutine[Any, Any, None] | None = None) -> None:
     """A worker takes what waits in an input partition, and is killed where its producer holds something back.
 
     Args:
         holds: what its producer holds back.
         upto: takes no record above this offset.
         producer: its producer, if another one than `holds` makes.
+        ours: whether it may write state.
+        asleep: what happens before it flushes: it was stopped, and wakes up.
     """
     fold = restored(log, agent, partition)
     topic = AGENTS[agent.name].input_topic
     lane = FoldLane(
         TP(topic, partition), fold, producer=producer or MemoryProducer(log, holds),  # type: ignore[arg-type]
-        committer=Committer(_nobody), wire=str, stats=AgentStats(agent.name), fail=_raise)
+        committer=Committer(_nobody), wire=str, stats=AgentStats(agent.name), fail=_raise, ours=ours)
     waiting = [Message(r) for r in log.written[topic][partition] if fold.offset < r.offset <= upto]
     await lane.take(waiting)
+    if asleep is not None:
+        await asleep
     try:
         async with asyncio.timeout(0.05):
             await lane.flush()

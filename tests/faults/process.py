@@ -24,6 +24,10 @@ from streams.settings import Settings
 CONTEXT = get_context("forkserver")
 CONTEXT.set_forkserver_preload(["streams.worker", "streams.cli.agents", "agents.roster"])
 STOP_S = 10.0  # the promise of a worker that is told to stop
+AGENT_CONFIG = ('ppo_trader={"synthetic": true, "rl_v3.training.interval_minutes": 10080, "episode_bars": 100, '
+                '"rl_v3.training.episodes_per_run": 1, "window_rows": 128, "min_rows": 16, "epochs": 1, '
+                '"hidden": [16]}',)
+"""The market is made, and the trader trains on it all the same: short runs, one in 168 bars, which are struck."""
 _THREADS = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 
@@ -51,7 +55,7 @@ def serve_roster(values: dict[str, Any], orders: str, armed: bool, flushes: Any,
     if armed:
         trap.arm()
     settings = Settings(**values)
-    if not serve(settings, configured(settings, (), list(ROSTER))):
+    if not serve(settings, configured(settings, AGENT_CONFIG, list(ROSTER))):
         raise SystemExit(1)
 
 

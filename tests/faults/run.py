@@ -38,13 +38,13 @@ from streams.log import LogReader, NoBroker
 from streams.settings import Settings
 from tests.faults.judge import Found, Written, counts, judge, read_all
 from tests.faults.plan import ANYWHERE, RECOVERY, Fault, Plan
-from tests.faults.process import Slot, prepare
+from tests.faults.process import AGENT_CONFIG, Slot, prepare
+from tests.patience import PATIENCE_S
 from tests.streams.hosting import trainers
 from tests.streams.rostered import behind
 
 SYMBOLS = ("FAUNA0", "FAUNA3", "FAUNA1", "FAUNA2", "FAUNA4", "FAUNA5")  # in partitions 2, 2, 0, 3, 1, 1 of four
 LEAD_BARS = 24
-PATIENCE_S = 180.0
 AT_WORK_S = 20.0
 BROKER = {
     "group.min.session.timeout.ms": "1000", "log.cleaner.backoff.ms": "500", "log.cleaner.threads": "1",
@@ -319,7 +319,7 @@ def run(plan: Plan, folder: Path, *, bars: int, symbols: Sequence[str] = SYMBOLS
 
 def _judge(report: Report, settings: Settings, written: Written) -> None:
     report.compacted = compacted(written)
-    roster = configured(settings, (), list(ROSTER))
+    roster = configured(settings, AGENT_CONFIG, list(ROSTER))
     identities = {name: identity_of(agent) for name, agent in roster.items()}
     for found in (judge(written, roster, identities), counts(written)):
         report.found.wrong += found.wrong

@@ -31,16 +31,18 @@ from typing import Any
 
 import pytest
 
+from agents.bars import Bars
 from streams import host
 from streams.fold import Damaged, PartitionFold
 from streams.held import Held, wiped
 from streams.records import HEAD_KEY, encode_event
 from streams.relay import RelayLane
 from streams.settings import Settings
+from streams.transport.awake import Awake
 from streams.transport.murmur2 import partition_of
 from streams.worker import run_agents
-from tests.faults.judge import Found, judge, read_all
-from tests.faults.memory import MemoryLog, MemoryProducer, folded, relayed
+from tests.faults.judge import CODEC, Found, judge, read_all
+from tests.faults.memory import SOURCE, MemoryLog, MemoryProducer, folded, relayed
 from tests.streams.counting import CountingFeatures, candle
 from tests.streams.hosting import FEATURES, committed, count, firsts, in_loop, produce, read, send, until
 
@@ -100,7 +102,7 @@ def test_a_scope_skips_what_its_record_contains(removed: bool, monkeypatch: pyte
 
     def forgetful(fold: PartitionFold, *args: Any) -> None:
         restore(fold, *args)
-        fold.scopes = {name: replace(scope, offset=-1) for name, scope in fold.scopes.items()}
+        fold.scopes = {name: scope._replace(offset=-1) for name, scope in fold.scopes.items()}
 
     log, restore = MemoryLog(), PartitionFold.restore
     with monkeypatch.context() as patch:
@@ -108,6 +110,28 @@ def test_a_scope_skips_what_its_record_contains(removed: bool, monkeypatch: pyte
             patch.setattr(PartitionFold, "restore", forgetful)
         asyncio.run(play())
     verdict(log, removed, "is not that of the fold", "two records with the id")
+
+
+@kept_and_removed
+def test_who_slept_for_a_session_writes_no_state(removed: bool) -> None:
+    """It was stopped before its flush; the worker that took over has flushed further by the time when it wakes up."""
+    clock = [0.0]
+    awake = Awake(9.0, clock=lambda: clock[0])
+
+    async def meanwhile() -> None:
+        await folded(log, CountingFeatures(), AT)
+        clock[0] += 10.0
+
+    async def play() -> None:
+        log.candles([A, B], times(0, 4))
+        await relayed(log, "features")
+        await folded(log, CountingFeatures(), AT, upto=4, ours=(lambda: True) if removed else awake.beat,
+                     asleep=meanwhile())
+        log.compact("features.changelog")
+
+    log = MemoryLog()
+    asyncio.run(play())
+    verdict(log, removed, "is not that of the fold")
 
 
 @pytest.mark.topics(*FEATURES)
@@ -222,7 +246,7 @@ def test_output_ids_are_functions_of_the_input(removed: bool, monkeypatch: pytes
     log = MemoryLog()
     with monkeypatch.context() as patch:
         if removed:
-            patch.setattr(PartitionFold, "_encode", at_random)
+            patch.setattr(PartitionFold, "encoded", at_random)
         asyncio.run(play())
     assert len(log.written[OUTPUTS][AT]) == 12, "the kill had everything published twice"
     verdict(log, removed, f"on {OUTPUTS} without following from the input", f"missing on {OUTPUTS}")
@@ -272,7 +296,18 @@ def test_a_source_is_committed_behind_its_copies(removed: bool) -> None:
     verdict(log, removed, f"lost on the way into features.inbox-{AT}")
 
 
+def test_candles_of_a_feed_are_input_and_an_agents_are_held_against_its_fold() -> None:
+    log = MemoryLog()
+    log.candles([A, B], times(0, 3))
+    roster = {"bars": Bars()}
+    assert judge(log.written, roster).wrong == []
+    made_up = encode_event(CODEC, SOURCE, candle(A, T0 + 60_000), "bars:0-7:0", "synthetic:1")
+    log.append(SOURCE, made_up.key, made_up.value, made_up.headers, 0)
+    sign = f"on {SOURCE} without following from the input: bars:0-7:0"
+    assert any(sign in sentence for sentence in judge(log.written, roster).wrong)
+
+
 def test_the_seams_are_there() -> None:
     """What is taken away above is a name of the product: one that is gone would make its test say nothing."""
-    assert all(map(callable, (PartitionFold._fresh, PartitionFold._encode, PartitionFold.restore, Held.take,
+    assert all(map(callable, (PartitionFold._fresh, PartitionFold.encoded, PartitionFold.restore, Held.take,
                               host.restore, RelayLane.take)))

@@ -24,6 +24,7 @@ def test_kills_freezes_and_a_dead_broker_change_nothing(tmp_path: Path) -> None:
     plan = short_form()
     print(*plan.lines(), sep="\n")
     report = played(plan, tmp_path, bars=2500, symbols=SYMBOLS[:3])
+    print(report.row())
     assert not report.wrong, report.told()
     figures = report.found.figures
     assert (report.kills.total(), report.freezes.total(), report.others["broker kill"]) == (6, 1, 1)

@@ -12,6 +12,7 @@ from agents.contract import Job
 from streams.trainers.process import TrainerFailed, order_of, performed
 from tests.faults.plan import draw
 from tests.faults.run import Injector, Report
+from tests.patience import PATIENCE_S
 from tests.streams.trainers.fitter import Fitter
 
 
@@ -31,7 +32,7 @@ def test_a_trainer_is_struck() -> None:
     trainer = threading.Thread(target=fit)
     trainer.start()
     injector.apply(plan.faults[0])
-    trainer.join(60)
+    trainer.join(PATIENCE_S)
     assert report.others == {"trainer kill": 1}
     assert "was ended by SIGKILL without a result" in said[0]
     assert injector.trainers() == []

@@ -70,6 +70,10 @@ def _insert(topic: str, other: str, rng: random.Random) -> bytes:
     return data[:at] + rng.randbytes(rng.randrange(1, 12)) + data[at:]
 
 
+def _append(topic: str, other: str, rng: random.Random) -> bytes:
+    return _good(topic, other, rng) + rng.randbytes(rng.randrange(1, 12))
+
+
 def _huge_number(topic: str, other: str, rng: random.Random) -> bytes:
     """A length, count or number of up to 70 bits put over the bytes somewhere."""
     data = _good(topic, other, rng)
@@ -125,6 +129,7 @@ _KINDS: dict[str, Callable[[str, str, random.Random], bytes | None]] = {
     "body flipped": _flip_body,
     "spliced": _splice,
     "inserted": _insert,
+    "appended": _append,
     "huge number": _huge_number,
     "wrong schema": _wrong_schema,
     "framing": _framing,

@@ -28,6 +28,7 @@ from streams.records import encode_event
 from streams.restore import restore
 from streams.settings import Settings
 from streams.trainers.process import CHILD
+from tests.patience import PATIENCE_S
 from tests.streams.counting import Count, CountingFeatures, CountingLearner, chained
 
 FEATURES = ("market.candles", "market.candles.dlq", "features.inbox", "features.changelog", "market.features",
@@ -35,7 +36,6 @@ FEATURES = ("market.candles", "market.candles.dlq", "features.inbox", "features.
 LEARNER = ("learning.experience", "learning.experience.dlq", "q_learning.changelog", "rl.q_learning.updated",
            "learning.drift.detected", "policy.ledger", "policy.current")
 CODEC = Codec()
-PATIENCE_S = 90.0
 
 
 def in_loop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
@@ -133,7 +133,7 @@ def committed(settings: Settings, agent: str, topic: str) -> Mapping[int, int]:
     """The group's committed offsets of a topic; partitions without a commit are left out."""
     with LogReader(settings) as log:
         asked = [(settings.topic(topic), p) for p in log.partitions(topic)]
-    with contextlib.closing(Commits(settings, timeout_s=15)) as commits:
+    with contextlib.closing(Commits(settings, timeout_s=PATIENCE_S)) as commits:
         return {partition: offset for (_, partition), offset in commits.of(settings.group(agent), asked).items()}
 
 
@@ -160,7 +160,7 @@ class WorkerProcess:
     def terminate(self) -> int:
         """SIGTERM; the exit code. Ten seconds are the promise."""
         self._process.send_signal(signal.SIGTERM)
-        return self._process.wait(10)
+        return self._process.wait(PATIENCE_S)
 
     def ended(self) -> int | None:
         """The exit code, None while it runs."""

@@ -20,25 +20,25 @@ from streams.fold import PartitionFold
 from streams.log import LogReader, NoBroker
 from streams.records import HEAD_KEY, Incoming
 from streams.settings import Settings
-
-PATIENCE_S = 180.0
+from tests.patience import PATIENCE_S
 
 
 @contextmanager
-def worker(settings: Settings, log: Path, agents: str | None = None) -> Iterator[subprocess.Popen[bytes]]:
-    """A worker with the real agents; stopped by SIGTERM if the test has not done so."""
+def worker(settings: Settings, log: Path, agents: str | None = None, config: str | None = None,
+           ) -> Iterator[subprocess.Popen[bytes]]:
+    """A worker with the real agents; stopped by SIGTERM if the test has not done so. `config`: of `--agent-config`."""
     line = [sys.executable, "-m", "streams.cli.main", "worker", "--broker", settings.broker, "--topic-prefix",
-            settings.topic_prefix, "--app-id", settings.app_id, "--log-level", "warning"]
+            settings.topic_prefix, "--app-id", settings.app_id, "--log-level", "warning",
+            *(("--agents", agents) if agents else ()), *(("--agent-config", config) if config else ())]
     with log.open("a") as file:
-        process = subprocess.Popen([*line, *(("--agents", agents) if agents else ())], stdout=file, stderr=file,
-                                   env=os.environ | {"OMP_NUM_THREADS": "1"})
+        process = subprocess.Popen(line, stdout=file, stderr=file, env=os.environ | {"OMP_NUM_THREADS": "1"})
     try:
         yield process
     finally:
         if process.poll() is None:
             process.send_signal(signal.SIGTERM)
             try:
-                process.wait(30)
+                process.wait(PATIENCE_S)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()

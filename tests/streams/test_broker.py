@@ -23,6 +23,7 @@ from streams.broker.node import Layout
 from streams.cli.broker import command
 from streams.cli.exits import Exit
 from streams.settings import Settings, state_path
+from tests.patience import PATIENCE_S
 
 pytestmark = pytest.mark.usefixtures("broker")  # skips where there is no Java or no jar
 
@@ -98,7 +99,7 @@ def test_two_starts_at_once_make_one_broker_that_outlives_its_starters(home: Set
         environment.pop("QUANTUM_TEST_RUN", None)
         running = [subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment,
                                     cwd=Path(__file__).parents[2]) for _ in range(2)]
-        results = [child.communicate(timeout=120) for child in running]
+        results = [child.communicate(timeout=PATIENCE_S) for child in running]
     assert [child.returncode for child in running] == [0, 0], results
     facts = [json.loads(out) for out, _ in results]
     assert facts[0]["pid"] == facts[1]["pid"]

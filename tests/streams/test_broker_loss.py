@@ -16,6 +16,7 @@ from streams import broker as embedded
 from streams import topics
 from streams.settings import Settings
 from streams.transport.timeouts import PROMISE_S, SESSION_MS
+from tests.patience import PATIENCE_S
 from tests.streams.counting import SYMBOLS, CountingFeatures, candle
 from tests.streams.hosting import FEATURES, WorkerProcess, counts, expected, firsts, in_loop, produce, read, until
 
@@ -41,7 +42,7 @@ class Broker:
         """SIGKILL, and wait for its end."""
         process = psutil.Process(self._running.pid)
         process.send_signal(signal.SIGKILL)
-        psutil.wait_procs([process], timeout=30)
+        psutil.wait_procs([process], timeout=PATIENCE_S)
 
     def freeze(self, frozen: bool) -> None:
         """SIGSTOP or SIGCONT."""

@@ -19,6 +19,7 @@ import requests
 from streams.broker import FetchFailed, JarRefused, NoJava, jars, java, node
 from streams.broker.jars import Jar
 from streams.settings import Settings
+from tests.patience import PATIENCE_S
 
 Download = Callable[[Jar], Path]
 
@@ -124,7 +125,7 @@ print(jars.fetch(Settings(cache_dir=Path({str(tmp_path)!r}))))
 """
     running = [subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                                 cwd=Path(__file__).parents[2]) for _ in range(3)]
-    results = [process.communicate(timeout=60) for process in running]
+    results = [process.communicate(timeout=PATIENCE_S) for process in running]
     assert [process.returncode for process in running] == [0, 0, 0], results
     assert sorted(int(out) for out, _ in results) == [0, 0, len(data)]
 

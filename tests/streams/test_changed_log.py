@@ -19,6 +19,7 @@ from schemas.events import HealthAlert
 from streams import topics
 from streams.settings import Settings
 from streams.worker import Worker, run_agents
+from tests.patience import PATIENCE_S
 from tests.streams.counting import SYMBOLS, CountingFeatures, CountingLearner, candle, experience
 from tests.streams.hosting import (
     CODEC,
@@ -72,7 +73,7 @@ async def _reason(settings: Settings, agent: Any) -> str:
 
 
 async def _down(settings: Settings, worker: Worker) -> str:
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE_S):
         await worker.wait_failed()
     reason = str(worker.hosts[0].app.crash_reason)
     assert await worker.stop()

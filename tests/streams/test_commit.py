@@ -13,6 +13,7 @@ from faust.types import TP
 
 from streams.transport.commit import Committer
 from streams.transport.poll import PollThread
+from tests.patience import PATIENCE_S
 from tests.streams.hosting import in_loop
 
 A, B = TP("a", 0), TP("a", 1)
@@ -71,7 +72,7 @@ async def test_a_commit_that_failed_is_made_again_though_nothing_more_is_marked(
     await broker.called.wait()
     broker.called.clear()
     thread._on_commit(ck.KafkaError(ck.KafkaError._WAIT_COORD), [])
-    await asyncio.wait_for(broker.called.wait(), 5)
+    await asyncio.wait_for(broker.called.wait(), PATIENCE_S)
     thread._on_commit(ck.KafkaError(ck.KafkaError.ILLEGAL_GENERATION), [])  # another member's by now
     await asyncio.sleep(0.05)
     await thread.close(10)
@@ -96,4 +97,4 @@ async def test_what_the_consumer_was_asked_before_its_end_is_still_done() -> Non
     await asyncio.sleep(0.03)  # it is in its next poll of 100 ms by now
     asked = thread.call(lambda: "done")
     await thread.close(10)
-    assert await asyncio.wait_for(asked, 1) == "done"
+    assert await asyncio.wait_for(asked, PATIENCE_S) == "done"

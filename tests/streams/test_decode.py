@@ -78,7 +78,7 @@ def test_a_topic_binds_the_schema() -> None:
     assert (code, lines[0]["error"]) == (1, "UNKNOWN_SCHEMA")
 
 
-@pytest.mark.parametrize("topic", ["nothing", "market.trades", "features.changelog"])
+@pytest.mark.parametrize("topic", ["nothing", "clm.predictions", "features.changelog"])
 def test_a_topic_without_an_event_is_wrong_usage(topic: str) -> None:
     code, lines, err = decode(b"", "--topic", topic)
     assert (code, lines) == (2, [])

@@ -7,19 +7,24 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
 from rich.console import Console
 
-from streams.cli.demo import Feed, _run
+from streams.cli import verify
+from streams.cli.demo import WORKERS, Feed, _run
+from streams.cli.demo_proof import show_proof
 from streams.cli.demo_view import LiveTable, story_table
 from streams.cli.exits import Exit
 from streams.cli.main import main
 from streams.ingest.synthetic import synthetic_market
-from streams.observer import Observer
+from streams.observer import Observer, Seen
 from streams.records import CE_ID
 from streams.settings import Settings
+from streams.verify.cells import Cell, Report, Verdict
+from tests.patience import PATIENCE_S
 from tests.streams.hosting import send
 
 BARS = 620
@@ -39,7 +44,7 @@ def test_the_main_job_ends_in_a_proof(prefix: Settings, tmp_path: Path) -> None:
     line = [sys.executable, "-m", "streams.cli.main", "demo", "--klines", str(feed(tmp_path)), "--json", "--outcomes",
             str(OUTCOMES), "--seed", "3", "--broker", prefix.broker, "--topic-prefix", prefix.topic_prefix, "--app-id",
             prefix.app_id, "--data-dir", str(tmp_path / "data")]
-    done = subprocess.run(line, capture_output=True, text=True, timeout=240, stdin=subprocess.DEVNULL)
+    done = subprocess.run(line, capture_output=True, text=True, timeout=2 * PATIENCE_S, stdin=subprocess.DEVNULL)
     assert done.returncode == 0, done.stderr[-3000:] + done.stdout[-3000:]
     report = json.loads(done.stdout)
     assert all(report["checks"].values()), report["checks"]
@@ -47,10 +52,24 @@ def test_the_main_job_ends_in_a_proof(prefix: Settings, tmp_path: Path) -> None:
     assert {b["symbol"] for b in report["books"]} == {"SOMEUSDT"}
     cells = {row["agent"]: row["cells"] for row in report["verify"]["agents"]}
     assert cells["q_learning"]["LEARNS"]["state"] == "PASS"
+    trader = report["ppo_trader"]
+    assert (trader["config"], trader["mode"], trader["failed"]) == ("policy.config-0@0", "SHADOW", 0)
+    assert {r["symbol"] for r in trader["runs"]} <= {"SOMEUSDT"}
+    assert trader["skipped"]["synthetic"] > 0
+    assert cells["ppo_trader"]["LEARNS"]["state"] in ("PASS", "NOT PROVEN")
+    assert cells["ppo_trader"]["APPLIED"]["state"] == "IDLE"
     assert {c["kind"]: c["state"] for c in report["verify"]["controls"]} == dict.fromkeys(
         ("PLANTED", "REVERSED", "FAIR"), "NOT PROVEN"), "too few outcomes are never red"
     assert all(c["figures"]["outcomes"] >= OUTCOMES for c in report["verify"]["controls"])
+    assert {c["kind"]: c["others"]["meta_strategy"]["state"] for c in report["verify"]["controls"]} == dict.fromkeys(
+        ("PLANTED", "REVERSED", "FAIR"), "NOT PROVEN"), "nor of the second learner"
     assert report["story"][0]["place"].startswith("market.candles-")
+
+
+def test_the_live_table_has_a_row_for_every_agent_that_the_demo_runs() -> None:
+    out = io.StringIO()
+    Console(file=out, width=160).print(LiveTable(100, ("SOMEUSDT",), 0).view(Seen()))
+    assert all(name in out.getvalue() for group in WORKERS for name in group)
 
 
 def test_places_are_whole_on_a_narrow_screen() -> None:
@@ -59,6 +78,19 @@ def test_places_are_whole_on_a_narrow_screen() -> None:
     step = {"what": "first decision with it", "place": place, "text": "x " * 60}
     Console(file=out, width=72).print(story_table([step]))
     assert place in out.getvalue()
+
+
+@pytest.mark.parametrize("show", [lambda console, report: show_proof(console, {
+    "report": report, "self_test": {"caught": 1, "planted": 1, "honest_red": []}}), verify.show])
+def test_the_second_learner_of_a_control_stands_below_the_first(show: Any) -> None:
+    cells = {name: Cell("NOT PROVEN" if name == "meta_strategy" else "PASS", f"so says {name}")
+             for name in ("q_learning", "meta_strategy")}
+    control = Verdict("KXQUSDT", "PLANTED", cells["q_learning"], {"meta_strategy": cells["meta_strategy"]})
+    out = io.StringIO()
+    show(Console(file=out, width=100), Report(0, 1, 1, None, (), (control,)))
+    lines = out.getvalue().splitlines()
+    at = lines.index("control KXQUSDT, PLANTED PASS: so says q_learning")
+    assert lines[at + 1] == "  meta_strategy NOT PROVEN: so says meta_strategy"
 
 
 def test_the_observer_drops_what_a_successor_writes_again(prefix: Settings) -> None:

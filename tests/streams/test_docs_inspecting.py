@@ -9,11 +9,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
+from msgspec.structs import replace
 
 from agents.roster import ROSTER
+from schemas import pages
+from schemas.events import TraderDecision
 from streams.inspecting.standing import STATES
 from streams.story.verdict import MEANING
+from tests.patience import PATIENCE_S
 from tests.streams.log_fixtures import (
     CODEC,
     candles,
@@ -40,12 +45,14 @@ kcat_or_skip = pytest.mark.skipif(shutil.which("kcat") is None, reason="kcat is 
 @pytest.fixture(scope="module")
 def settings(broker):
     own = own_names(broker, "market.candles", "market.candles.dlq", "policy.current", "policy.ledger", "decision.inbox",
-                    "decision.changelog", "rl.meta.strategy_selected")
+                    "decision.changelog", "rl.meta.strategy_selected", "rl_v3.decision")
     policies = [policy(1), policy(2), policy(1, "ETHUSDT")]
     for topic in ("policy.ledger", "policy.current"):
         produce(own, [record(topic, p, f"q_learning:0-{p.version}:0") for p in policies], partition=2)
     produce(own, candles(5))
     produce(own, [record("rl.meta.strategy_selected", decision(1))])
+    traded = msgspec.convert(pages.example_of("rl_v3.decision"), TraderDecision)
+    produce(own, [record("rl_v3.decision", replace(traded, decision_id="BTCUSDT/ppo_trader/1640998800000"))])
     produce(own, [refused(candles(1)[0], 7)])
     produce(own, [relayed("decision", record("market.features", features()), 0, 0)], partition=1)
     state = ROSTER["decision"]().new("BTCUSDT")
@@ -68,7 +75,7 @@ def shell(settings, tmp_path_factory):
         own = re.sub(r"(?<=kcat)(.*? -t )(\S+)", rf"\g<1>{settings.topic_prefix}\g<2>", line)
         own = re.sub(r"(?<=BROKER )policy\.current$", f"{settings.topic_prefix}policy.current", own)
         return subprocess.run(["bash", "-o", "pipefail", "-c", own], cwd=ROOT, env=env, capture_output=True, text=True,
-                              timeout=120, check=False)
+                              timeout=PATIENCE_S, check=False)
 
     return run
 

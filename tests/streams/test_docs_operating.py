@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from streams.broker.node import free_port
 from streams.settings import Settings
 from streams.transport import timeouts
+from tests.patience import PATIENCE_S
+from tests.streams.hosting import FEATURES, WorkerProcess, until
 from tests.streams.test_alerts import TOPIC, Alerts
 
 ROOT = Path(__file__).parents[2]
@@ -37,13 +42,46 @@ def test_every_line_runs_and_prints(prefix: Settings, shell: dict[str, str]) -> 
     assert said.deliver(20)
     assert len(LINES) >= 5
     for line in LINES:
+        line = line.replace("--metrics-port 9464", f"--metrics-port {free_port()}")
         whole = f"{line} --until-eof --json < /dev/null" if line.startswith("quantum worker") else line
         done = subprocess.run(["bash", "-o", "pipefail", "-c", whole], cwd=ROOT, env=shell, capture_output=True,
-                              text=True, timeout=120, check=False)
+                              text=True, timeout=PATIENCE_S, check=False)
         assert done.returncode == 0, f"{line}: {done.stderr}"
         assert done.stdout.strip(), line
         if TOPIC in line:
             assert "for the page" in done.stdout
+
+
+@pytest.mark.topics(*FEATURES)
+def test_pages_of_a_worker_answer(prefix: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = re.search(r"^```sh\n((?:curl .*\n)+)```$", PAGE, re.MULTILINE)
+    assert lines is not None
+    if shutil.which("curl") is None:
+        pytest.skip("curl is not there")
+    port = free_port()
+    monkeypatch.setenv("QUANTUM_METRICS_PORT", str(port))
+    worker = WorkerProcess(prefix, "features", tmp_path / "log")
+    try:
+        def ready() -> bool:
+            return subprocess.run(["curl", "-sf", f"http://127.0.0.1:{port}/readyz"], capture_output=True,
+                                  check=False).returncode == 0
+
+        asyncio.run(until(ready, "readiness"))
+        for line in lines[1].splitlines():
+            done = subprocess.run(["bash", "-c", line.replace("9464", str(port))], capture_output=True, text=True,
+                                  check=True)
+            assert done.stdout, line
+            if line.endswith("/metrics"):
+                named = re.findall(r"^\| (`(?:quantum|process)_.*?) \|", PAGE, re.MULTILINE)
+                names = [n for cell in named for n in re.findall(r"`(\w+)", cell)]
+                families = set(re.findall(r"^# TYPE (\w+)", done.stdout, re.MULTILINE))
+                assert sorted(f for f in families if f.startswith("quantum_")) == sorted(
+                    n for n in names if n.startswith("quantum_"))
+            else:
+                assert done.stdout == "ok\n"
+        assert worker.terminate() == 0
+    finally:
+        worker.kill()
 
 
 def test_time_outs_are_those_in_force() -> None:

@@ -8,16 +8,18 @@ import socket
 import sys
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
 from confluent_kafka import Producer
 
 from streams import topics
+from streams.broker.node import free_port
 from streams.cli import doctor
 from streams.cli.doctor import GOOD, NOTE, PROBLEM, UNCHECKED, Finding, examine, exit_code
 from streams.cli.exits import Exit
-from streams.settings import Settings
+from streams.settings import Settings, state_path
 
 CHECKS = ["python", "java", "kafka jars", "port", "disk", "broker", "topics", "clock", "partitioner"]
 
@@ -28,6 +30,73 @@ def _by_check(settings: Settings) -> dict[str, Finding]:
     assert not [f for f in findings if f.state in (NOTE, PROBLEM) and not f.fix]
     assert not [f for f in findings if f.state == GOOD and f.fix]
     return {f.check: f for f in findings}
+
+
+def _settings(*flags: str) -> dict[str, tuple[Any, str, str]]:
+    run = CliRunner().invoke(doctor.command, ["--config", "--json", *flags])
+    assert run.exit_code == Exit.GOOD, run.output
+    return {r["name"]: (r["value"], r["source"], r["place"]) for r in json.loads(run.stdout)["settings"]}
+
+
+def test_config_says_where_each_setting_came_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "quantum.toml").write_text('seed = 3\ntopic_prefix = "file."\napp_id = "file"\n'
+                                           'security_protocol = "SASL_SSL"\nsasl_password = "sesame"\n')
+    monkeypatch.setenv("QUANTUM_TOPIC_PREFIX", "env.")
+    monkeypatch.setenv("QUANTUM_APP_ID", "env")
+    monkeypatch.setenv("QUANTUM_SASL_MECHANISM", "PLAIN")
+    monkeypatch.setenv("quantum_sasl_username", "ada")
+    monkeypatch.setenv("QUANTUM_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.setenv("KAFKA_HOME", "/opt/kafka")
+    found = _settings("--app-id", "flag", "--broker", "b:9092")
+    assert list(found) == list(Settings.model_fields)
+    toml = str(tmp_path / "quantum.toml")
+    assert found["seed"] == (3, "file", toml)
+    assert found["topic_prefix"] == ("env.", "environment", "QUANTUM_TOPIC_PREFIX")
+    assert found["app_id"] == ("flag", "flag", "--app-id")
+    assert found["broker"] == ("b:9092", "flag", "--broker")
+    assert found["sasl_username"] == ("ada", "environment", "QUANTUM_SASL_USERNAME")
+    assert found["sasl_password"] == ("**********", "file", toml)
+    assert found["ssl_key_password"] == (None, "default", "")
+    assert found["linger_ms"] == (0, "default", "")
+    assert found["kafka_home"] == ("/opt/kafka", "environment", "KAFKA_HOME")
+    state = state_path(tmp_path / "data")
+    state.parent.mkdir(parents=True)
+    state.write_text(json.dumps({"address": "127.0.0.1:20001"}))
+    assert _settings()["broker"] == ("127.0.0.1:20001", "default", str(state))
+    text = CliRunner().invoke(doctor.command, ["--config"]).stdout
+    assert "sesame" not in text
+    assert "QUANTUM_TOPIC_PREFIX" in text
+
+
+def test_config_with_a_path_is_the_file_as_everywhere(tmp_path: Path) -> None:
+    file = tmp_path / "other.toml"
+    file.write_text(f'broker = "127.0.0.1:1"\ndata_dir = "{tmp_path}"\n')
+    run = CliRunner().invoke(doctor.command, ["--config", str(file), "--json"])
+    assert run.exit_code == Exit.UNREACHABLE
+    assert "127.0.0.1:1" in next(f["detail"] for f in json.loads(run.stdout)["findings"] if f["check"] == "broker")
+    assert CliRunner().invoke(doctor.command, ["--config", str(tmp_path / "none.toml")]).exit_code == Exit.USAGE
+
+
+def test_a_metrics_port_is_looked_at_where_one_is_set() -> None:
+    assert list(doctor._metrics_port(Settings())) == []
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        (found,) = doctor._metrics_port(Settings(metrics_port=port))
+    assert (found.state, "in use" in found.detail) == (NOTE, True)
+    (found,) = doctor._metrics_port(Settings(metrics_port=free_port(), metrics_host="0.0.0.0"))
+    assert (found.state, "without a login" in found.detail) == (GOOD, True)
+
+
+def test_files_of_a_login_are_looked_for(tmp_path: Path) -> None:
+    assert list(doctor._login(Settings())) == []
+    (found,) = doctor._login(Settings(security_protocol="SSL", ssl_ca_location=tmp_path / "ca.pem"))
+    assert (found.state, found.detail) == (PROBLEM, f"ssl_ca_location: {tmp_path / 'ca.pem'} is not there")
+    (tmp_path / "ca.pem").touch()
+    (found,) = doctor._login(Settings(security_protocol="SSL", ssl_ca_location=tmp_path / "ca.pem"))
+    assert found.state == GOOD
 
 
 def test_all_is_good_with_a_broker_that_has_the_topics(broker: Settings) -> None:

@@ -12,9 +12,20 @@ import numpy
 import pytest
 
 from agents.algorithms.market import generate
+from agents.ppo_trader import PpoTraderAgent, PpoTraderConfig
 from agents.roster import ROSTER
 from schemas.codec import Codec
-from schemas.events import Candle, Decision, Event, Experience, PolicyRecord, Tick, TradeClosed
+from schemas.events import (
+    Candle,
+    Decision,
+    Event,
+    Experience,
+    PolicyRecord,
+    Tick,
+    TradeClosed,
+    TraderDecision,
+    TrainingCompleted,
+)
 from streams.driver import Driver, ObjectCodec
 from streams.identity import floats_print
 
@@ -134,6 +145,19 @@ def test_records_of_a_topic_are_in_order_of_event_time(once: Driver) -> None:
     for topic in ("market.features", "rl.meta.strategy_selected", "policy.ledger", "execution.equity.marked"):
         times = [e.ts_ms for e in once.events(topic)]  # type: ignore[attr-defined]
         assert all(a <= b for a, b in pairwise(times)), topic
+
+
+def test_runs_of_the_trader_are_performed_in_memory_and_their_policies_decide() -> None:
+    trader = PpoTraderAgent(PpoTraderConfig(synthetic=True, training_interval_minutes=2400, episode_bars=30, epochs=1,
+                                            min_rows=16, window_rows=64, hidden=(8,)))
+    driver = Driver({"features": ROSTER["features"](), "ppo_trader": trader})
+    driver.run(market())
+    done = [e for e in driver.events("rl_v3.training.completed") if isinstance(e, TrainingCompleted) and e.success]
+    policies = [e for e in driver.events("policy.ledger") if isinstance(e, PolicyRecord)]
+    asked = [e for e in driver.events("rl_v3.decision") if isinstance(e, TraderDecision) and e.policy_version]
+    assert {e.symbol for e in done} == {e.scope for e in policies} == {e.symbol for e in asked} == set(SYMBOLS)
+    assert len(done) == len(policies) == len(driver.log["rl_v3.training.started"])
+    assert not [t for t in driver.log if t.endswith(".dlq")]
 
 
 if __name__ == "__main__":

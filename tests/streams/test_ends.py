@@ -19,13 +19,14 @@ from streams.ingest.lead import Lead
 from streams.log import LogReader
 from streams.settings import Settings
 from streams.transport.logs import LIBRDKAFKA
+from tests.patience import PATIENCE_S
 
 TOPIC = "market.candles"
 
 
 def sooner_or_later(question: Callable[[], Any]) -> Any:
     """The answer of a broker that has just come back, asked until it gives one."""
-    give_up = time.monotonic() + 20
+    give_up = time.monotonic() + PATIENCE_S
     while True:
         try:
             return question()
@@ -51,7 +52,7 @@ def test_offsets_are_answered_after_a_kill_of_the_broker(tmp_path: Path) -> None
             assert not any(lead._measure().values())
             killed = psutil.Process(running.pid)
             killed.kill()
-            killed.wait(30)
+            killed.wait(PATIENCE_S)
             assert embedded.up(settings, ephemeral_dir=tmp_path).address == running.address
             assert log.bounds(TOPIC, 0) == (0, 0)
             assert sooner_or_later(lambda: offsets(admin, [(TOPIC, 0)], OffsetSpec.latest())) == {(TOPIC, 0): 0}

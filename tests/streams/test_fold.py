@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 import pytest
 
@@ -325,6 +327,42 @@ def test_a_flush_writes_changed_scopes_only_and_the_head_last() -> None:
     assert [k for k, _ in fold.flush().rows] == [b"head"]
 
 
+class OneByOne(dict[str, Any]):
+    """Tells what goes through all of it."""
+
+    def __iter__(self) -> Any:
+        raise AssertionError("a flush goes through all scopes")
+
+    items = values = keys = __iter__
+
+
+def test_a_flush_looks_at_the_scopes_that_changed_and_at_no_other() -> None:
+    fold = fresh()
+    for i in range(40):
+        fold.apply(outcome_record(1 + i, f"S{i:02d}", i))
+    fold.flush()
+    fold.scopes = OneByOne(fold.scopes)
+    fold.keeper._stored = OneByOne(fold.keeper._stored)
+    fold.apply(outcome_record(41, "S07", 40))
+    fold.apply(outcome_record(42, "NEW", 41))
+    flush = fold.flush()
+    assert [key for key, _ in flush.rows] == [b"scope:S07", b"scope:NEW", b"head"]
+    names = (*(f"S{i:02d}" for i in range(40)), "NEW")
+    every = [int(fold.state_hash(name, fold.scopes[name].state), 16) for name in names]
+    assert fold.head().digest == f"{sum(every) % 2**256:064x}"
+
+
+def test_the_digest_is_that_of_the_scopes_that_are_there_however_they_came() -> None:
+    fold = fresh()
+    for i in range(4):
+        fold.apply(outcome_record(1 + i, "STUV"[i], i))
+    whole = fold.digest()
+    kept, fold.scopes = fold.scopes, {"S": fold.scopes["S"]}
+    assert fold.digest() == f"{int(fold.state_hash('S', kept['S'].state), 16):064x}"
+    fold.scopes = kept
+    assert fold.digest() == whole
+
+
 @pytest.mark.usefixtures("direct_learner")
 def test_a_policy_goes_to_the_ledger_first_and_names_the_range_it_came_from() -> None:
     fold = f.PartitionFold(Publishing(), 2, CODEC, IDENTITY)
@@ -340,3 +378,21 @@ def test_a_policy_goes_to_the_ledger_first_and_names_the_range_it_came_from() ->
     assert stamps[-1].state_hash == fold.state_hash("S", fold.scopes["S"].state)
     assert r.header(outs[1][1].headers, "policy_id") == "q_learning/S"
     assert r.header(outs[1][1].headers, "version") == "2"
+
+
+@pytest.mark.usefixtures("direct_learner")
+def test_the_view_of_a_policy_is_the_ledgers_bytes_encoded_once_under_an_id_of_its_own() -> None:
+    class Counted(Codec):
+        policies = 0
+
+        def encode(self, topic: str, event: Any, schema_id: int | None = None) -> bytes:
+            self.policies += isinstance(event, PolicyRecord)
+            return super().encode(topic, event, schema_id)
+
+    codec = Counted()
+    fold = f.PartitionFold(Publishing(), 2, codec, IDENTITY)
+    ledger, current = fold.apply(r.Incoming(7, b"S", CODEC.encode("learning.experience", experience("S", 7)), ()))
+    assert ledger.event is not None
+    assert (codec.policies, current.value, current.key) == (1, CODEC.encode("policy.current", ledger.event), ledger.key)
+    assert [dict(o.headers)[r.CE_ID] for o in (ledger, current)] == [b"q_learning:2-7:0", b"q_learning:2-7:1"]
+    assert dict(current.headers) | {r.CE_ID: b""} == dict(ledger.headers) | {r.CE_ID: b""}

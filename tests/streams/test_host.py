@@ -14,6 +14,7 @@ from streams.held import seal, wiped
 from streams.records import HEAD_KEY, encode_event
 from streams.settings import Settings
 from streams.worker import run_agents
+from tests.patience import PATIENCE_S
 from tests.streams.counting import SYMBOLS, CountingFeatures, CountingLearner, candle, experience
 from tests.streams.hosting import (
     CODEC,
@@ -277,7 +278,7 @@ async def test_a_failed_batch_acknowledges_nothing_and_stops_in_time(
 
         monkeypatch.setattr(producer, "send_rows", failing)
         produce(prefix, "learning.experience", _experiences(100))
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE_S):
             await worker.wait_failed()
         began = time.monotonic()
         assert await worker.stop(), "a part was left behind"
@@ -307,6 +308,6 @@ async def test_a_state_ahead_of_the_log_is_explained(prefix: Settings) -> None:
         await until(lambda: count(prefix, "learning.drift.detected") >= 50, "outputs")
     await made_anew(prefix, "learning.experience")
     async with run_agents(prefix, {"q_learning": CountingLearner()}) as worker:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE_S):
             await worker.wait_failed()
         assert "made anew" in str(worker.hosts[0].app.crash_reason)

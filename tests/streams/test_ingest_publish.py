@@ -25,6 +25,7 @@ from streams.ingest.synthetic import synthetic_market
 from streams.log import LogReader, NoBroker, NoTopic
 from streams.records import header
 from streams.settings import Settings
+from tests.patience import PATIENCE_S
 
 NEEDED = ("market.instruments", "market.candles", "system.clock")
 
@@ -136,7 +137,7 @@ def test_the_lead_is_kept(prefix: Settings) -> None:
         done = publish(prefix, made(400), lead=7)
     finally:
         marker.done.set()
-        marker.join(10)
+        marker.join(PATIENCE_S)
     assert done.counts["market.candles"] == 800
     assert 1 <= marker.most <= 7
 

@@ -20,6 +20,7 @@ from streams import topics
 from streams.ingest import Loaded, publish
 from streams.records import encode_event
 from streams.settings import Settings
+from tests.patience import PATIENCE_S
 from tests.streams.hosting import read
 from tests.streams.rostered import same_as_its_log, until_done, worker
 
@@ -74,11 +75,11 @@ def test_a_broker_stopped_and_started_in_the_middle_loses_nothing(own_broker: Se
     with worker(settings, log) as process:
         feeder = threading.Thread(target=feed)
         feeder.start()
-        assert halfway.wait(120)
+        assert halfway.wait(PATIENCE_S)
         embedded.down(settings, ephemeral_dir=settings.data_dir)
         again = embedded.up(settings, ephemeral_dir=settings.data_dir)
         assert again.address == settings.broker
-        feeder.join(180)
+        feeder.join(PATIENCE_S)
         assert not feeder.is_alive()
         assert not failures, failures
         until_done(settings, process, log)

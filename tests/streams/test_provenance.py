@@ -39,7 +39,7 @@ def stamped(policy: PolicyRecord) -> Provenance:
 
 def test_every_field_is_filled_and_true(run: Stage) -> None:
     found, known = policies(run), identities()
-    learners = ("q_learning", "meta_strategy")
+    learners = ("q_learning", "meta_strategy", "ppo_trader")
     assert set(found) == {*(f"{a}/{s}" for s in SYMBOLS for a in learners), "risk_controller/global"}
     for p in (p for versions in found.values() for p in versions):
         s, ours = stamped(p), known[p.agent]
@@ -57,7 +57,7 @@ def test_every_field_is_filled_and_true(run: Stage) -> None:
 def test_versions_are_a_chain_without_gap(run: Stage) -> None:
     """The parent is null at genesis alone; each range begins behind the parent's; each parent is the state before."""
     for versions in policies(run).values():
-        assert len(versions) > (2 if versions[0].agent == "meta_strategy" else 10)  # it learns by rounds
+        assert len(versions) > (10 if versions[0].agent in ("q_learning", "risk_controller") else 2)  # rounds, runs
         assert [p.version for p in versions] == list(range(1, len(versions) + 1))
         first = stamped(versions[0])
         assert (first.parent_hash, first.from_offset) == (None, 0)

@@ -17,6 +17,7 @@ from streams.cli.main import cli
 from streams.held import wiped
 from streams.settings import Settings
 from streams.worker import run_agents
+from tests.patience import PATIENCE_S
 from tests.streams.hosting import CODEC, count, folds, in_loop, made_anew, produce, read, send, until
 
 TOPICS = ("learning.experience", "learning.experience.dlq", "policy.commands", "policy.commands.dlq",
@@ -122,7 +123,7 @@ async def test_an_agent_that_is_reset_goes_on_with_a_source_that_was_made_anew(p
         await until(lambda: count(prefix, "rl.q_learning.updated") >= 2 * (40 - WARM), "updates")
     await made_anew(prefix, "learning.experience")
     async with run_agents(prefix, {"q_learning": QLearningAgent()}) as worker:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE_S):
             await worker.wait_failed()
         assert "quantum reset q_learning" in str(worker.hosts[0].app.crash_reason)
     code, done = quantum(prefix, "reset", "q_learning", "--reason", "the topic is another one")
@@ -151,7 +152,7 @@ async def test_state_that_was_folded_from_another_topic_is_begun_anew_above_the_
     assert count(prefix, "q_learning.inbox") == 0
     old = ids(prefix)
     async with run_agents(prefix, {"q_learning": QLearningAgent()}) as worker:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE_S):
             await worker.wait_failed()
         assert "quantum reset q_learning" in str(worker.hosts[0].app.crash_reason)
     for args in (["refold"], ["reset", "--scope", SYMBOLS[0]]):

@@ -33,6 +33,7 @@ class Starting:
 @pytest.mark.parametrize("code", [
     ck.KafkaError._UNKNOWN_PARTITION,  # the broker has just started
     ck.KafkaError._DESTROY_BROKER,  # its connection is being exchanged: seen once in twenty kills of workers and broker
+    ck.KafkaError._TIMED_OUT_QUEUE,  # behind a frozen worker that wakes up: seen once in a fault run
 ])
 def test_what_passes_is_asked_again(code: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recover.ck, "Consumer", Starting)

@@ -58,6 +58,9 @@ def test_policy_goes_where_its_symbol_goes() -> None:
         assert targets("by_scope", "policy.ledger", f"q_learning/{symbol}".encode(), 8) == \
             targets("by_scope", "market.features", symbol.encode(), 8)
     assert list(targets("by_scope", "policy.ledger", b"risk_controller/global", 4)) == [0, 1, 2, 3]
+    assert list(targets("global", "policy.ledger", b"risk_controller/global", 4)) == [0, 1, 2, 3]
+    assert targets("global", "policy.ledger", b"q_learning/BTCUSDT", 4) == ()
+    assert targets("global", "policy.ledger", b"no-slash", 4) == "BAD_KEY"
     assert targets("by_scope", "policy.ledger", b"no-slash", 4) == "BAD_KEY"
     assert targets("by_scope", "market.candles", b"\xff\xfe", 4) == "BAD_KEY"
 

@@ -11,6 +11,7 @@ import pytest
 
 from schemas.events import HealthAlert, PolicyRecord
 from streams.settings import Settings
+from tests.patience import PATIENCE_S
 from tests.streams.counting import SYMBOLS, CountingLearner, experience
 from tests.streams.hosting import (
     CODEC,
@@ -82,7 +83,7 @@ async def test_an_old_release_goes_down_rather_than_fold_a_newer_layout(prefix: 
     await _fed(prefix, 300, 0)
     await until(lambda: count(prefix, "policy.ledger") >= 300, "policies")
     old = _worker(prefix, "old:1", tmp_path / "old.log")
-    give_up = time.monotonic() + 90
+    give_up = time.monotonic() + PATIENCE_S
     while old.ended() is None and time.monotonic() < give_up:
         await asyncio.sleep(0.2)
     assert old.ended() == 1, "it ends by itself, as failed"

@@ -8,16 +8,39 @@ import sys
 import threading
 import time
 
+import msgspec
 import pytest
 from confluent_kafka import Consumer, TopicPartition
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
+from schemas import pages
 from schemas.catalogue import AGENTS, built_topics
+from schemas.events import Edge, MetaUpdated, QUpdated, TrainingCompleted
+from streams.calibrated import table
 from streams.cli.exits import Exit
 from streams.cli.main import main
+from streams.inspecting.claimed import Claims
+from streams.inspecting.learned import newest
 from streams.inspecting.standing import STATES, judge
-from tests.streams.log_fixtures import T0_MS, candles, features, flags, head, own_names, produce, record, refused
+from streams.log import LogReader, Record
+from streams.records import Outgoing
+from tests.patience import PATIENCE_S
+from tests.streams.log_fixtures import (
+    CODEC,
+    T0_MS,
+    candles,
+    features,
+    flags,
+    head,
+    own_names,
+    policy,
+    produce,
+    record,
+    refused,
+)
+from tests.streams.policies.test_beside import key
 
 
 @pytest.fixture
@@ -96,6 +119,79 @@ def test_every_figure_of_an_agent(settings, capsys):
     assert one(overview, "q_learning")["state"] == "NO EVIDENCE"
 
 
+def test_a_line_for_each_learner_has_its_newest_update(settings, capsys):
+    meta = msgspec.convert(pages.example_of("rl.meta.updated"), MetaUpdated)
+    q = QUpdated(symbol="A", ts_ms=T0_MS, decision_id="A/1", policy_version=1, state_key="bull|vol:1",
+                 action="breakout", reward_r=1.0, q_before=0.0, q_after=0.5, visits=1, step_size=0.5, residual=1.0,
+                 drift=False, source="x", origin="SYNTHETIC")
+    assert status(settings, capsys)["learners"] == []
+    older = replace(meta, symbol="OTHER", policy_version=2, entropy=1.0)
+    updates = [replace(q, symbol="B", decision_id="B/1", reward_r=9.0), q,
+               replace(q, decision_id="A/2", policy_version=2, reward_r=-0.5)]
+    for topic, events in (("rl.meta.updated", [older, meta]), ("rl.q_learning.updated", [*updates, updates[-1]])):
+        for n, e in enumerate(events):
+            produce(settings, [record(topic, e, f"x:0-{n}:0")], partition=0)
+    one_, two = status(settings, capsys)["learners"]
+    assert (one_["agent"], one_["symbol"], one_["version"], one_["n"]) == ("q_learning", "A", 2, 2)
+    assert (one_["reward"], one_["entropy"], one_["place"]) == (0.25, None, "rl.q_learning.updated-0@3")
+    assert (two["agent"], two["symbol"], two["version"]) == ("meta_strategy", meta.symbol, meta.policy_version)
+    assert (two["reward"], two["entropy"], two["approx_kl"], two["explained_variance"]) == (
+        meta.mean_reward_r, meta.entropy, meta.approx_kl, meta.explained_variance)
+    assert main(["status", "--interval", "0.3", "--no-verify", *flags(settings)]) == Exit.GOOD
+    shown = capsys.readouterr().out
+    assert "q_learning A version 2: reward +0.250 R (2 outcomes)" in shown
+    assert f"KL {meta.approx_kl:.4f}" in " ".join(shown.split())
+
+
+def test_beside_a_learners_update_stands_what_its_policy_claims_and_gains(settings, capsys):
+    q = QUpdated(symbol="A", ts_ms=T0_MS, decision_id="A/1", policy_version=2, state_key="bull|vol:1",
+                 action="breakout", reward_r=1.0, q_before=0.0, q_after=0.5, visits=1, step_size=0.5, residual=1.0,
+                 drift=False, source="x", origin="SYNTHETIC")
+    edge = Edge(n=400, mean_r=0.2, sd_r=0.7, lower_r=0.05, smallest_r=0.1)
+    two = replace(policy(2, "A"), edge=edge, edge_claim=True)
+    produce(settings, [record("rl.q_learning.updated", q, "x:0-1:0")], partition=0)
+    assert status(settings, capsys)["learners"][0]["claim"] is None
+    for n, p in enumerate((policy(1, "A"), two, policy(7, "B"))):
+        produce(settings, [record("policy.current", p, f"x:0-{n}:0")], partition=0)
+    (told,) = status(settings, capsys)["learners"]
+    assert told["claim"] == {
+        "policy_id": "q_learning/A", "version": 2, "place": "policy.current-0@1", "edge_claim": True, "n": 400,
+        "edge_mean_r": 0.2, "edge_lower_r": 0.05, "gain": None, "claiming": 1, "policies": 2}
+    produce(settings, [record("control.reveal", key("A"), "reveal:r/0")])
+    (told,) = status(settings, capsys)["learners"]
+    assert told["claim"]["gain"] == table("planted").gain_of_policy(two)
+    assert main(["status", "--interval", "0.3", "--no-verify", *flags(settings)]) == Exit.GOOD
+    shown = " ".join(capsys.readouterr().out.split())
+    assert (f"(1 outcome); edge +0.200 R, bound +0.050 R (n 400): claimed, gain {told['claim']['gain']:+.2f}, "
+            "1 of 2 policies claim an edge") in shown
+
+
+def test_claims_follow_the_newest_versions(settings):
+    with LogReader(settings) as log:
+        claims = Claims(log, CODEC)
+        assert claims.of([("q_learning", "A")]) == {}
+        for n, version in enumerate((2, 3, 1)):  # the last is an old one that came again
+            produce(settings, [record("policy.current", policy(version, "A"), f"x:0-{n}:0")], partition=0)
+            found = claims.of([("q_learning", "A")])["q_learning", "A"]
+            assert (found.version, found.sentence) == (max(2, version) if n < 2 else 3, "edge not evaluated")
+        produce(settings, [Outgoing("policy.current", b"q_learning/A", None, ())], partition=0)
+        assert claims.of([("q_learning", "A")]) == {}
+
+
+def test_of_the_trader_the_newest_run_that_succeeded_speaks():
+    def run(offset, **changes):
+        values = {"symbol": "A", "run_id": "r", "ts_ms": 1, "slot_start_ms": 0, "slot_end_ms": 1, "slots": 1,
+                  "attempt": 1, "status": "SUCCEEDED", "success": True, "episodes": 2, "mask": (), "source": "x",
+                  "origin": "SYNTHETIC", "avg_reward": 1.5, "entropy": 1.2}
+        event = TrainingCompleted(**{k: v for k, v in (values | changes).items()
+                                     if k in TrainingCompleted.__struct_fields__})
+        return Record("rl_v3.training.completed", 0, offset, b"A", b"", (), offset), event
+
+    assert newest("ppo_trader", [run(0, status="SKIPPED", success=False)]) is None
+    told = newest("ppo_trader", [run(0), run(1, status="SKIPPED", success=False)])
+    assert told.sentence == "ppo_trader A: reward +1.500 % (2 episodes), entropy 1.200"
+
+
 def test_looks_further_back_for_evidence_among_other_writers(settings, capsys):
     mine = record("market.features", features(), "features:0-0:0")
     others = [record("market.features", features(bar=i), "outsider:1") for i in range(300)]
@@ -117,7 +213,7 @@ def test_members_alone_are_no_evidence(settings, capsys):
     thread = threading.Thread(target=sit)
     thread.start()
     try:
-        assert assigned.wait(30)
+        assert assigned.wait(PATIENCE_S)
         row = one(status(settings, capsys))
         assert (row["state"], row["members"]) == ("NO EVIDENCE", 1)
         produce(settings, [head("features", 0, applied=1)], partition=0)

@@ -15,6 +15,7 @@ from streams.cli.exits import Exit
 from streams.cli.main import main
 from streams.inspecting.shown import FIELDS
 from streams.records import FENCE, OWNER, SOURCE_PARTITION, SOURCE_TOPIC, Outgoing
+from tests.patience import PATIENCE_S
 from tests.streams.log_fixtures import (
     CODEC,
     HOUR_MS,
@@ -163,7 +164,7 @@ def test_follows_until_interrupted(settings):
         produce(own, candles(1, first=1), partition=0)
         assert json.loads(process.stdout.readline())["offset"] == 1
         process.send_signal(2)
-        assert process.wait(20) == Exit.INTERRUPTED
+        assert process.wait(PATIENCE_S) == Exit.INTERRUPTED
     finally:
         guard.cancel()
         process.kill()

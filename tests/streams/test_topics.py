@@ -18,6 +18,7 @@ from streams.cli.exits import Exit
 from streams.cli.topics import command
 from streams.settings import Settings
 from streams.topics import Change, Difference
+from tests.patience import PATIENCE_S
 
 DELETE, COMPACT = "market.candles", "policy.current"
 OTHER = {  # for every config that a catalogue topic may state: a value that it does not
@@ -45,7 +46,7 @@ def _make(settings: Settings, topic: str, partitions: int) -> None:
 
 
 def _soon(question: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + PATIENCE_S
     while not question():
         assert time.monotonic() < deadline
         time.sleep(0.05)

@@ -120,6 +120,14 @@ class WrongGreedy(Said):
         return replace(decision, greedy_action=decision.action)
 
 
+class AlwaysLarge(Said):
+    """Risks the most on everything, how little the policy may expect of it."""
+
+    def of(self, decision: Decision) -> Decision:
+        """The size exchanged."""
+        return replace(decision, size_multiplier=2.0)
+
+
 class WrongCell(Said):
     """Books every decision into the first cell, propensity and all, so that the wrong cell learns."""
 

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from agents.algorithms.market import generate
-from agents.contract import Agent, Config
+from agents.contract import Agent, Config, State
 from agents.decision import DecisionAgent, DecisionConfig
+from agents.features import Features
 from agents.meta_strategy import MetaStrategyConfig
+from agents.ppo_trader import PpoTraderConfig
 from agents.roster import ROSTER
 from schemas.codec import Codec
 from schemas.events import Candle, Event, Tick
@@ -25,10 +27,14 @@ from streams.verify.view import MemoryLog
 HOUR_MS = 3_600_000
 BARS = 900
 HELD = 100_000
+HELD_STEPS = 10_000
+REMEMBERED = frozenset({"market.features", "market.regime.changed"})
+"""What the agent `features` writes: the same objects in all runs of the same candles."""
 
 
 class _Remembering(Codec):
-    """Decodes equal bytes once: a run hands each record to several agents, and the judge reads it again.
+    """Decodes equal bytes once, and encodes an event once: a run hands each record to several agents, the judge reads
+    it again, and most runs are of the same candles.
 
     Events cannot be changed, so nobody can tell.
     """
@@ -36,6 +42,18 @@ class _Remembering(Codec):
     def __init__(self) -> None:
         super().__init__()
         self._seen: dict[tuple[str, bytes], Event] = {}
+        self._written: dict[tuple[str, int], tuple[Event, bytes]] = {}
+
+    def encode(self, topic: str, event: Event, schema_id: int | None = None) -> bytes:
+        """See `Codec.encode`."""
+        if topic not in REMEMBERED:
+            return super().encode(topic, event, schema_id)
+        found = self._written.get((topic, id(event)))  # which is held, so no other event has this id
+        if found is None:
+            if len(self._written) >= HELD:
+                self._written.clear()
+            found = self._written[topic, id(event)] = event, super().encode(topic, event, schema_id)
+        return found[1]
 
     def decode(self, topic: str, data: bytes | None) -> Event:
         """See `Codec.decode`."""
@@ -50,13 +68,50 @@ class _Remembering(Codec):
 
 
 CODEC = _Remembering()
-CONFIGS: Mapping[str, Config] = {"meta_strategy": MetaStrategyConfig(round_size=16)}
+CONFIGS: Mapping[str, Config] = {
+    "meta_strategy": MetaStrategyConfig(round_size=16),
+    "ppo_trader": PpoTraderConfig(synthetic=True, training_interval_minutes=40 * 60, training_episodes_per_run=1,
+                                  episode_bars=40, window_rows=64, min_rows=16, epochs=1, hidden=(8,)),
+}
 Tamper = Callable[[str, Event], Event | None]
 
 
+class _Steps:
+    """The steps of a pure agent, each taken once: the same state and the same event have the same outcome."""
+
+    def __init__(self, agent: Agent[Any]) -> None:
+        self._new, self._step = agent.new, agent.step
+        self._born: dict[str, State] = {}
+        self._taken: dict[tuple[int, int], tuple[State, Event, Any]] = {}
+
+    def new(self, scope: str) -> State:
+        """See `Agent.new`."""
+        if scope not in self._born:
+            self._born[scope] = self._new(scope)
+        return self._born[scope]
+
+    def step(self, state: State, event: Event) -> Any:
+        """See `Agent.step`."""
+        found = self._taken.get((id(state), id(event)))  # both are held, so none else has these ids
+        if found is None:
+            if len(self._taken) >= HELD_STEPS:
+                self._taken.clear()
+            found = self._taken[id(state), id(event)] = state, event, self._step(state, event)
+        return found[2]
+
+
+FEATURES = _Steps(Features())
+
+
 def honest() -> dict[str, Agent[Any]]:
-    """The roster; what learns by rounds has short ones, so that a run of some hundred bars has enough of them."""
-    return {name: kind(CONFIGS.get(name)) for name, kind in ROSTER.items()}
+    """The roster; what learns by rounds or runs has short ones: some hundred bars then have enough of them.
+
+    The agent `features` remembers its steps, since nearly all runs give it the same candles.
+    """
+    agents = {name: kind(CONFIGS.get(name)) for name, kind in ROSTER.items()}
+    for method in ("new", "step"):
+        setattr(agents["features"], method, getattr(FEATURES, method))
+    return agents
 
 
 def alone(decider: str) -> dict[str, Agent[Any]]:

@@ -34,7 +34,7 @@ POLICY = "q_learning/BTCUSDT"
 
 @pytest.fixture(scope="module")
 def log() -> MemoryLog:
-    return stage(alone("q_learning"), bars=700, symbols=("BTCUSDT", "ETHUSDT")).log
+    return stage(alone("q_learning"), bars=700, symbols=("BTCUSDT", "ETHUSDT"), without=("ppo_trader",)).log
 
 
 @pytest.fixture(scope="module")

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 from msgspec.structs import replace
 
-from schemas.events import Edge, PolicyRecord
+from schemas import pages
+from schemas.events import Edge, MetaUpdated, PolicyRecord, TrainingCompleted
 from streams.log import Record
-from streams.policies.course import course, lines, spark
+from streams.policies.course import course, lines, spark, trained
 from streams.policies.difference import difference
 from streams.policies.ledger import Version, event_time, in_force, read_ledger
+from streams.policies.updates import figures
 from tests.streams.log_fixtures import CODEC, HOUR_MS, T0_MS, policy, record
 from tests.streams.test_policy_view import learned
 
@@ -87,3 +90,28 @@ def test_a_time_without_a_zone_or_none_at_all_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"s@"):
         event_time(text)
     assert event_time("2022-01-01T01:00:00+01:00") == T0_MS
+
+
+def test_what_training_told_of_itself_stands_beside_the_version_that_it_led_to() -> None:
+    done = pages.example_of("rl_v3.training.completed")
+    made = msgspec.convert(done, TrainingCompleted)
+    versions = [version(n, 3 * n, replace(policy(n), scope="BTCUSDT", reason=f"update: {job}"))
+                for n, job in ((1, "another"), (2, made.job_id))]
+    rows = [record("rl_v3.training.completed", e, f"ppo_trader:job:{n}") for n, e in enumerate((
+        made, replace(made, avg_reward=9.0), replace(made, symbol="ETHUSDT"), replace(made, job_id="unknown")))]
+    stored = [Record(r.topic, 0, n, r.key, r.value, r.headers, 0) for n, r in enumerate(rows)]
+    told = figures(versions, [*stored, Record("rl_v3.training.completed", 0, 9, b"BTCUSDT", b"x", (), 0)], CODEC)
+    assert told == {2: {"reward, %": made.avg_reward, "entropy, nats": made.entropy, "KL, nats": made.approx_kl,
+                        "clip fraction": made.clip_fraction, "explained variance": made.explained_variance}}
+    points = course(versions, told)
+    assert trained(points) == list(told[2])
+    drawn = {name: said for name, _, said in lines(points, 11)}
+    assert drawn["KL, nats"].startswith(f"{made.approx_kl:+.4f}")
+
+
+def test_rounds_of_the_meta_strategy_are_told_by_version() -> None:
+    made = msgspec.convert(pages.example_of("rl.meta.updated"), MetaUpdated)
+    row = record("rl.meta.updated", made, "meta_strategy:0-1:0")
+    told = figures([version(made.policy_version, 0, replace(policy(1), scope="BTCUSDT"))],
+                   [Record(row.topic, 0, 0, row.key, row.value, row.headers, 0)], CODEC)
+    assert told[made.policy_version]["reward, R"] == made.mean_reward_r

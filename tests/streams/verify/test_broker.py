@@ -39,13 +39,16 @@ def test_the_roster_on_the_made_market(prefix: Settings, tmp_path: Path, capsys:
     code, cells = judged(settings, capsys)
     states = {(a, k): c["state"] for a, some in cells.items() if a in ROSTER for k, c in some.items()}
     assert states.pop(("risk_controller", "APPLIED")) == "IDLE", "all is synthetic, and nothing is bound"
+    assert {states.pop(("bars", k)) for k in ("RUNS", "RECEIVES", "ORIGIN")} == {"IDLE"}, "there are no trades"
     assert states.pop(("meta_strategy", "LEARNS")) == "NOT PROVEN", "few rounds of 64 in so short a run"
+    idle = states.pop(("ppo_trader", "LEARNS")), states.pop(("ppo_trader", "APPLIED"))
+    assert idle == ("IDLE", "IDLE"), "made symbols are left out"
     assert set(states.values()) == {"PASS", "NOT APPLICABLE"}, {k: cells[k[0]][k[1]] for k in states}
     assert code == Exit.NOT_PROVEN
     versions = [r for r in read(settings, "policy.ledger") if r.key is not None and r.key.startswith(b"q_learning/")]
     assert cells["q_learning"]["LEARNS"]["figures"]["versions"] == len(versions)
     assert cells["q_learning"]["APPLIED"]["figures"]["changed"] > 0
-    assert {c["state"] for c in cells["bars"].values()} == {"NOT BUILT"}
+    assert {c["state"] for c in cells["trees"].values()} == {"NOT BUILT"}
     code, cells = judged(settings, capsys, "--seed", "11")
     assert code == Exit.NOT_PROVEN, "not the worker's seed: nothing can be folded again, and nobody is accused"
     assert "--seed 0" in cells["decision"]["PERSISTS"]["why"]

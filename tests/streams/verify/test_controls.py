@@ -50,8 +50,8 @@ def policy(symbol: str, greedy: dict[tuple[int, int], int], claim: bool | None =
 
 
 def judged(kind: str, rewards: Sequence[float], learned: PolicyRecord | None, *, edit: Any = None,
-           published: int = BARS, key: bool = True) -> Any:
-    """The verdict on one control; `edit` changes its candles on their way."""
+           published: int = BARS, key: bool = True, more: Sequence[tuple[str, Event]] = ()) -> Any:
+    """The verdict on one control; `edit` changes its candles on their way, `more` stands behind the outcomes."""
     control = of(kind)
     log = MemoryLog()
     for topic in ("market.candles", "learning.experience", "policy.ledger", controls.REVEAL):
@@ -61,7 +61,7 @@ def judged(kind: str, rewards: Sequence[float], learned: PolicyRecord | None, *,
     if edit is not None:
         events = [(t, edit(e)) for t, e in events]
     events += outcomes(control.symbol, rewards)
-    events += [("policy.ledger", learned)] if learned is not None else []
+    events += [*([("policy.ledger", learned)] if learned is not None else []), *more]
     shown = controls.revealed(LAB, {control.symbol: published})
     events += [(controls.REVEAL, replace(shown, controls=tuple(c for c in shown.controls if c.kind == kind)))] * key
     for i, (topic, event) in enumerate(events):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -24,7 +23,7 @@ def fold_of(run: Stage) -> PartitionFold:
 def planted(run: Stage, change: Callable[[Any], Any]) -> None:
     """Another state in the place of the learner's, as it would be taken up from a changelog."""
     fold = fold_of(run)
-    fold.scopes[SCOPE] = replace(fold.scopes[SCOPE], state=change(fold.scopes[SCOPE].state))
+    fold.scopes[SCOPE] = fold.scopes[SCOPE]._replace(state=change(fold.scopes[SCOPE].state))
     fold.keeper.touch(SCOPE, True)
 
 

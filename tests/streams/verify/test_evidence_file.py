@@ -153,7 +153,8 @@ def test_an_untouched_file_and_log_hold(run: Stage, data: bytes) -> None:
     found = again(run, data)
     assert set(outcomes(found).values()) == {"HOLDS", "NO RECORDS"}
     assert found.exit_code == 0
-    assert {n for n, o in outcomes(found).items() if o == "HOLDS"} >= {f"{a}/ORIGIN" for a in ROSTER}
+    made = [a for a in ROSTER if a != "bars"]  # which has no trades
+    assert {n for n, o in outcomes(found).items() if o == "HOLDS"} >= {f"{a}/ORIGIN" for a in made}
     assert found.digest == json.loads(data)["sha256"]
 
 

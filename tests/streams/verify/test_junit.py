@@ -61,4 +61,4 @@ def test_a_real_report() -> None:
     assert root.get("failures") == "0"
     assert case(root, "features", "RUNS").find("system-out") is not None
     assert case(root, "features", "LEARNS").find("skipped") is not None
-    assert case(root, "bars", "RUNS")[0].get("message", "").startswith("NOT BUILT")
+    assert case(root, "trees", "RUNS")[0].get("message", "").startswith("NOT BUILT")

@@ -19,6 +19,7 @@ from streams.cli.main import main
 from streams.ingest import publish
 from streams.log import Record
 from streams.settings import Settings
+from tests.patience import PATIENCE_S
 from tests.streams.hosting import read
 from tests.streams.log_fixtures import flags
 from tests.streams.rostered import until_done, worker
@@ -36,7 +37,7 @@ class Ran(NamedTuple):
 
 def example(settings: Settings, file: Path) -> Ran:
     done = subprocess.run([sys.executable, "-I", str(EXAMPLE), str(file), "--broker", settings.broker],
-                          capture_output=True, text=True, timeout=120, cwd=file.parent)
+                          capture_output=True, text=True, timeout=PATIENCE_S, cwd=file.parent)
     assert "Traceback" not in done.stderr, done.stderr
     return Ran(done.returncode, dict(x.split(" ", 1) for x in done.stdout.splitlines()), done.stderr.strip())
 
@@ -140,9 +141,9 @@ def one_byte_of_the_log(settings: Settings, file: Path, capsys: pytest.CaptureFi
 def remade(settings: Settings, rows: list[Record]) -> None:
     """The ledger with these records in the place of what is in it."""
     name, admin = settings.topic(LEDGER), AdminClient(settings.client())
-    partitions = len(admin.list_topics(name, timeout=10).topics[name].partitions)
+    partitions = len(admin.list_topics(name, timeout=PATIENCE_S).topics[name].partitions)
     admin.delete_topics([name])[name].result(30)
-    while name in admin.list_topics(timeout=10).topics:
+    while name in admin.list_topics(timeout=PATIENCE_S).topics:
         pass
     admin.create_topics([NewTopic(name, partitions, config={"message.timestamp.type": "CreateTime"})])[name].result(30)
     producer = ck.Producer({**settings.producer(), "linger.ms": 5})
