@@ -28,6 +28,7 @@ from confluent_kafka import (
     TopicPartition,
 )
 
+from streams.heard import Heard
 from streams.records import Headers, headers_of
 
 if TYPE_CHECKING:
@@ -142,7 +143,7 @@ class LogReader:
         self._settings = settings
         self._timeout_s = timeout_s
         self._prefix = settings.topic("")
-        self._error = ""
+        self._heard = Heard()
         self._closed = False
         self._consumer = Consumer({
             **settings.client(),
@@ -153,7 +154,7 @@ class LogReader:
             "auto.offset.reset": "earliest",  # retention may delete the start while we seek to it
             "fetch.wait.max.ms": 50,
             "queued.max.messages.kbytes": 16384,
-            "error_cb": self._note,
+            "error_cb": self._heard,
         }, logger=_LOGGER)
 
     def __enter__(self) -> LogReader:
@@ -166,9 +167,6 @@ class LogReader:
         """Leave the broker."""
         self._closed = True
         self._consumer.close()
-
-    def _note(self, error: KafkaError) -> None:
-        self._error = error.str()
 
     def topics(self) -> dict[str, list[int]]:
         """Every topic under the prefix, by catalogue name, with its partitions."""
@@ -309,7 +307,8 @@ class LogReader:
 
     def _why(self) -> str:
         self._consumer.poll(0)  # serves the callback that notes the error
-        return f": {self._error}" if self._error else ""
+        why = self._heard.why()
+        return f": {why}" if why else ""
 
     def _ask(self, question: Callable[[], Any]) -> Any:
         return ask(question, f"{self._settings.broker}", self._timeout_s, self._why)

@@ -23,6 +23,7 @@ from confluent_kafka.admin import AdminClient
 from faust.types import TP
 
 from streams.fold import PartitionFold
+from streams.heard import Heard
 from streams.restore import InputLost
 from streams.transport.logs import passing
 from streams.transport.timeouts import MISSING_S, WATCH_S
@@ -73,13 +74,9 @@ class Cluster:
     """
 
     def __init__(self, config: Mapping[str, str | int]) -> None:
-        self._errors: list[str] = []
-        self._config: dict[str, Any] = {**config, "error_cb": self._note}
+        self._heard = Heard()
+        self._config: dict[str, Any] = {**config, "error_cb": self._heard}
         self._admin: AdminClient | None = None
-
-    def _note(self, error: ck.KafkaError) -> None:
-        if error.code() != ck.KafkaError._ALL_BROKERS_DOWN:  # says that, not why
-            self._errors = [error.str()]
 
     def once(self, names: Collection[str]) -> Seen:
         """What the broker says of these topics now.
@@ -100,7 +97,7 @@ class Cluster:
             if not passing(exc.args[0]):
                 raise
             raise NoAnswer(self._why(exc.args[0].str())) from None
-        self._errors.clear()
+        self._heard.clear()
         there = {name: topic for name, topic in found.items() if topic is not None}
         return Seen(cluster.cluster_id or "", {name: str(topic.topic_id) for name, topic in there.items()},
                     {name: len(topic.partitions) for name, topic in there.items()},
@@ -109,7 +106,7 @@ class Cluster:
     def _why(self, otherwise: str) -> str:
         assert self._admin is not None, "asked before"
         self._admin.poll(0)  # serves the callback that notes the error
-        return self._errors[-1] if self._errors else otherwise
+        return self._heard.why(otherwise)
 
     def look(self, names: Collection[str], stop: Callable[[], bool]) -> Seen | None:
         """What the broker says, however long it is away; None once `stop` answers true.

@@ -26,6 +26,7 @@ from confluent_kafka.admin import (
 
 from schemas.catalogue import TOPICS, Topic, built_topics
 from streams import denied
+from streams.heard import Heard
 from streams.settings import Settings
 
 ANSWER_S = 8.0  # a broker in reach answers in milliseconds, one that is just starting in seconds
@@ -90,8 +91,8 @@ def connect(settings: Settings, timeout_s: float = ANSWER_S) -> tuple[AdminClien
     Raises:
         BrokerUnreachable: no answer within `timeout_s`.
     """
-    errors: list[KafkaError] = []
-    config: dict[str, Any] = {**settings.client(), "error_cb": errors.append}
+    heard = Heard()
+    config: dict[str, Any] = {**settings.client(), "error_cb": heard}
     client = AdminClient(config, logger=_silent)
     until = time.monotonic() + timeout_s
     while True:
@@ -100,15 +101,14 @@ def connect(settings: Settings, timeout_s: float = ANSWER_S) -> tuple[AdminClien
             break
         except KafkaException as exc:
             client.poll(0)  # serves the callback
-            for error in errors:
+            for error in heard.errors:
                 if (refusal := denied.of_connection(settings, error.code(), error.str())) is not None:
                     raise BrokerUnreachable(refusal, denied=True) from None
             if time.monotonic() < until:
                 continue
-            why = next((e.str() for e in reversed(errors) if "brokers are down" not in e.str()), exc.args[0].str())
             raise BrokerUnreachable(
-                f"no answer from {settings.broker}: {why}. Start the embedded broker with `quantum broker up`, "
-                "or name another with --broker HOST:PORT"
+                f"no answer from {settings.broker}: {heard.why(exc.args[0].str())}. Start the embedded broker with "
+                "`quantum broker up`, or name another with --broker HOST:PORT"
             ) from None
     return client, {name: len(topic.partitions) for name, topic in metadata.topics.items()}
 

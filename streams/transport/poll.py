@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import confluent_kafka as ck
 from faust.types import TP
 
+from streams.heard import weakly
 from streams.transport import raw
 from streams.transport.awake import Awake
 from streams.transport.logs import LIBRDKAFKA, passing
@@ -91,7 +92,7 @@ class PollThread:
         self._joins = False  # anew, after a gap
         whole: Mapping[str, str | int | bool] = {**TUNING, **config}
         self.awake = Awake((int(whole["session.timeout.ms"]) - int(whole["heartbeat.interval.ms"])) / 1000)
-        self._client = ck.Consumer({**whole, "on_commit": self._on_commit}, logger=LIBRDKAFKA)
+        self._client = ck.Consumer({**whole, "on_commit": weakly(self._on_commit)}, logger=LIBRDKAFKA)
         self._raw = RawQueues(self._client, columns, RAW_RECORDS) if columns and raw.available() else None
         self._last: dict[int, int] = {}  # newest offset handed over of each partition that may be diverted
         self._thread = threading.Thread(target=self._run, name=f"consumer-{config['group.id']}", daemon=True)

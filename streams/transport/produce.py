@@ -18,6 +18,7 @@ from faust.exceptions import ProducerSendError
 from faust.transport.producer import Producer
 from faust.types.tuples import TP, RecordMetadata
 
+from streams.heard import weakly
 from streams.transport.logs import LIBRDKAFKA
 from streams.transport.timeouts import MESSAGE_TIMEOUT_MS
 
@@ -85,7 +86,7 @@ class SharedProducer:
     def __init__(self, config: Mapping[str, str | int]) -> None:
         self.users = 0
         self.fatal: str | None = None
-        self.client = ck.Producer({**config, **TUNING, "error_cb": self._on_error}, logger=LIBRDKAFKA)
+        self.client = ck.Producer({**config, **TUNING, "error_cb": weakly(self._on_error)}, logger=LIBRDKAFKA)
         self._stop = False
         self._thread = threading.Thread(target=self._poll, name="producer", daemon=True)
         self._thread.start()
