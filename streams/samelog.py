@@ -88,9 +88,12 @@ class Cluster:
         if self._admin is None:
             self._admin = AdminClient(self._config, logger=_silent)
         try:
-            cluster = self._admin.describe_cluster(request_timeout=WATCH_S).result(WATCH_S)
             answers = self._admin.describe_topics(ck.TopicCollection(sorted(names)), request_timeout=WATCH_S)
             found = {name: _unless_missing(answer) for name, answer in answers.items()}
+            there = {name: topic for name, topic in found.items() if topic is not None}
+            # `describe_cluster` ends the process by an assertion, up to librdkafka 2.16, where a broker lists no
+            # broker: after a freeze it counts as gone itself for a moment.
+            cluster = self._admin.list_topics(next(iter(there), None), timeout=WATCH_S)
         except NoAnswerInTime:
             raise NoAnswer(self._why("no answer")) from None
         except ck.KafkaException as exc:
@@ -98,7 +101,6 @@ class Cluster:
                 raise
             raise NoAnswer(self._why(exc.args[0].str())) from None
         self._heard.clear()
-        there = {name: topic for name, topic in found.items() if topic is not None}
         return Seen(cluster.cluster_id or "", {name: str(topic.topic_id) for name, topic in there.items()},
                     {name: len(topic.partitions) for name, topic in there.items()},
                     frozenset(found) - frozenset(there))

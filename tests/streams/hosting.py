@@ -166,6 +166,12 @@ class WorkerProcess:
         """The exit code, None while it runs."""
         return self._process.poll()
 
+    def says(self, text: str) -> bool:
+        """Whether it has said so yet; one that ended without is an error, with all that it said."""
+        ended, said = self.ended(), self.log.read_text()
+        assert text in said or ended is None, f"it ended with {ended} and never said {text!r}:\n{said}"
+        return text in said
+
     def pause(self, paused: bool) -> None:
         """SIGSTOP or SIGCONT."""
         self._process.send_signal(signal.SIGSTOP if paused else signal.SIGCONT)

@@ -81,13 +81,13 @@ async def _goes_on(own: Broker, gone_s: float, how: str, tmp_path: Path) -> str:
         await asyncio.to_thread(own.kill)
     else:
         own.freeze(True)
-    await until(lambda: SAYS_GONE in log.read_text(), "the worker to say so")
+    await until(lambda: worker.says(SAYS_GONE), "the worker to say so")
     await asyncio.sleep(gone_s)
     if how == "kill":
         await asyncio.to_thread(own.up)
     else:
         own.freeze(False)
-    await until(lambda: SAYS_BACK in log.read_text(), "the worker to say that it is back")
+    await until(lambda: worker.says(SAYS_BACK), "the worker to say that it is back")
     await asyncio.to_thread(produce, settings, "market.candles", events[1_500:])
     await until(lambda: len(firsts(read(settings, "market.regime.changed"))) >= len(events), "outputs of everything")
     assert await asyncio.to_thread(worker.terminate) == 0, "the process that saw the loss is the one that ends it"
@@ -123,7 +123,7 @@ async def test_a_worker_stops_by_itself_while_the_broker_is_away(own: Broker, tm
     await asyncio.to_thread(produce, own.settings, "market.candles", events)
     await until(lambda: len(read(own.settings, "market.regime.changed")) > 0, "outputs")
     await asyncio.to_thread(own.kill)
-    await until(lambda: SAYS_GONE in log.read_text(), "the worker to say so")
+    await until(lambda: worker.says(SAYS_GONE), "the worker to say so")
     code = await asyncio.to_thread(worker.terminate)  # SIGTERM alone: the process ends within PROMISE_S
     assert code in (0, 1), f"by itself, within {PROMISE_S} s:\n{log.read_text()}"
     await asyncio.to_thread(own.up)
