@@ -11,13 +11,14 @@ from msgspec.structs import replace
 from agents.algorithms.lineage import merge_origin, merge_source
 from agents.contract import Agent, Config, Output, Refused
 from agents.risk_controller import forcing
-from agents.risk_controller.account import day_loss, full_books, marked, span
+from agents.risk_controller.account import books_of, day_loss, full_books, marked, span
 from agents.risk_controller.config import DAY_MS, RiskConfig
 from agents.risk_controller.records import NAME, POLICY_ID, changed, policy
 from agents.risk_controller.score import Score, scored
-from agents.risk_controller.state import Label, RiskState, Told, Trade
+from agents.risk_controller.state import FirstState, Label, RiskState, Told, Trade, from_first
 from agents.risk_controller.table import LIMITS, Forced, in_force, signal, stepped
 from schemas.events import (
+    REGIME_SYMBOLS,
     BookMark,
     EquityMarked,
     Event,
@@ -41,6 +42,8 @@ class RiskControllerAgent(Agent[RiskState]):
 
     name: ClassVar[str] = NAME
     state_type = RiskState
+    format_version: ClassVar[int] = 2  # 2: sums beside what they are of
+    former = {1: (FirstState, from_first)}  # noqa: RUF012
     config_type: ClassVar[type[Config]] = RiskConfig
     config: RiskConfig
 
@@ -92,10 +95,9 @@ class RiskControllerAgent(Agent[RiskState]):
             if state.origin is not None or not mark.books:
                 return state, ()
             return self._settled(replace(state, source=mark.source, origin=mark.origin), state.now_ms)
-        low, high = span(state.account.books, mark.symbol)
-        if any(b.ts_ms >= mark.ts_ms for b in state.account.books[low:high]):
+        if any(b.ts_ms >= mark.ts_ms for b in books_of(state.account, mark.symbol)):
             return state, ()
-        known = bool(state.account.books)
+        known = state.account.books > 0
         assert state.origin is not None or not known
         state = replace(
             self._at(state, mark.ts_ms), account=marked(state.account, mark, judged, self.config),
@@ -129,7 +131,11 @@ class RiskControllerAgent(Agent[RiskState]):
                 known is not None and (e.interval_ms != known.interval_ms or e.ts_ms <= known.ts_ms)):
             return state
         label = Label(symbol=e.symbol, interval_ms=e.interval_ms, regime=e.current, ts_ms=e.ts_ms)
-        return replace(state, labels=(*state.labels[:low], label, *state.labels[high:]))
+        regimes = list(state.regimes)
+        regimes[REGIME_SYMBOLS.index(label.regime)] += 1
+        if known is not None:
+            regimes[REGIME_SYMBOLS.index(known.regime)] -= 1
+        return replace(state, labels=(*state.labels[:low], label, *state.labels[high:]), regimes=tuple(regimes))
 
     def _alert(self, state: RiskState, alert: HealthAlert) -> Step:
         after = forcing.alerted(state, alert)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from agents.contract import Output
 from agents.risk_controller.config import RiskConfig
 from agents.risk_controller.score import Score
-from agents.risk_controller.state import RiskState, Told
+from agents.risk_controller.state import RiskState, Told, symbols_of
 from agents.risk_controller.table import FALLBACK, LIMITS, MODES
 from schemas.events import PolicyCommand, PolicyRecord, RiskModeChanged, RiskPolicy, RiskReason
 
@@ -35,7 +35,7 @@ def changed(state: RiskState, before: Told | None, now: Told, score: Score, ts_m
         scope=SCOPE, ts_ms=ts_ms, previous=None if before is None else before.mode, current=now.mode,
         scored=state.mode, forced=now.forced, defensive=score.defensive, aggressive=score.aggressive,
         reasons=(*_forcing(state), *score.reasons),
-        judged=tuple(sorted({b.symbol for b in state.account.books})), basis=basis(state),
+        judged=tuple([here.symbol for here in symbols_of(state.account)]), basis=basis(state),
         policy_version=state.version, command_id=None if command is None else command.command_id,
         actor=None if command is None else command.actor, until_ms=None if over is None else over.until_ms,
         source=state.source, origin=now.origin,
@@ -54,9 +54,10 @@ def _forcing(state: RiskState) -> list[RiskReason]:
 
 def basis(state: RiskState) -> str:
     """What was judged, in words."""
-    books = state.account.books
-    if not books:
+    account = state.account
+    if not account.books:
         return f"no book is judged: all that was seen is {state.origin} ({state.source}); the initial mode holds"[:512]
-    names = sorted({b.book_id for b in books})
-    return (f"{len(books)} books ({', '.join(names)}) of {len({b.symbol for b in books})} symbols, {state.origin}; "
+    symbols = symbols_of(account)
+    names = sorted({b.book_id for here in symbols for b in here.books})
+    return (f"{account.books} books ({', '.join(names)}) of {len(symbols)} symbols, {state.origin}; "
             f"{state.n_trades} trades")[:512]

@@ -14,9 +14,9 @@ from msgspec.structs import replace
 
 from agents.contract import Refused
 from agents.risk_controller import RiskConfig, RiskControllerAgent
-from agents.risk_controller.account import full_books, span
+from agents.risk_controller.account import SHELF, full_books, put, span
 from agents.risk_controller.score import measures, scored
-from agents.risk_controller.state import Label, RiskState
+from agents.risk_controller.state import BookNow, Books, FirstAccount, FirstBook, Label, RiskState, Shelf, symbols_of
 from agents.risk_controller.table import (
     LIMITS,
     MODES,
@@ -230,7 +230,7 @@ def test_where_all_is_synthetic_the_policy_says_so_and_judges_nothing() -> None:
     (event,), (policy,) = run.changes, run.policies
     assert (event.origin, policy.origin, event.current) == ("SYNTHETIC", "SYNTHETIC", "MODERATE")
     assert event.basis.startswith("no book is judged: all that was seen is SYNTHETIC")
-    assert (event.judged, run.state.account.books) == ((), ())
+    assert (event.judged, run.state.account.shelves) == ((), ())
     assert policy.limits is not None
     assert not policy.limits.synthetic
     said = run.take(mark(10, 10_000))
@@ -253,7 +253,7 @@ def test_the_clock_of_a_symbol_is_not_ours() -> None:
 def test_baselines_other_books_and_other_symbols_are_not_judged() -> None:
     run = Run(mark(0, 10_000), mark(1, 1_000, book="baseline:random"), mark(2, 1_000, book="other"),
               mark(3, 1_000, symbol="ETHUSDT"), books=("q_learning",), symbols=("BTCUSDT",))
-    assert [(b.symbol, b.book_id, b.equity) for b in run.state.account.books] == [("BTCUSDT", "q_learning", 10_000)]
+    assert [(s, b.book_id, b.equity) for s, b in books_of(run)] == [("BTCUSDT", "q_learning", 10_000)]
 
 
 # ---------------------------------------------------------------------- down at once, up after the dwell time
@@ -365,6 +365,10 @@ def test_a_newcomer_is_no_profit_and_hides_no_drawdown() -> None:
     assert run.state.account.nav == pytest.approx(0.94 * (19_400 + 970) / 19_400)
 
 
+def books_of(run: Run) -> list[tuple[str, BookNow]]:
+    return [(here.symbol, b) for here in symbols_of(run.state.account) for b in here.books]
+
+
 BOOKS = ("a", "q_learning", "z")
 ONE_MARK = st.tuples(st.sampled_from("DBCA"), st.dictionaries(st.sampled_from(BOOKS), st.tuples(
     st.sampled_from([0.0, 9_500.0, 10_000.0, 10_123.45]), st.booleans()), min_size=1))
@@ -386,8 +390,10 @@ def test_the_account_is_that_of_a_plain_reckoning_over_all_books(marks: list[tup
             nav = max(0.0, nav * (others + after) / (others + before)) if others + before > 0 else 0.0
         held = new
         account = run.state.account
-        assert account.nav == nav
-        assert [(b.symbol, b.book_id, b.equity, b.open) for b in account.books] == [
+        assert account.books == len(held)
+        assert account.nav == pytest.approx(nav, rel=1e-12, abs=0.0)
+        assert account.total == pytest.approx(sum([equity for equity, _ in held.values()]), rel=1e-12, abs=1e-9)
+        assert [(s, b.book_id, b.equity, b.open) for s, b in books_of(run)] == [
             (*key, *held[key]) for key in sorted(held)]
         positions = [sum(is_open for (_, book), (_, is_open) in held.items() if book == name) for name in BOOKS]
         assert full_books(account, 2) == tuple(name for name, n in zip(BOOKS, positions, strict=True) if n >= 2)
@@ -407,14 +413,44 @@ def test_shares_of_regimes_are_over_the_newest_label_of_every_symbol(labels: lis
         here = [f"market.regime.changed/{symbol}@{at}" for symbol, (at, name) in sorted(newest.items())
                 if name in regimes]
         told = found.get(what)  # type: ignore[call-overload]
-        assert told == (None if not newest else (len(here) / len(newest), len(newest), tuple(here[-8:])))
+        assert (None if told is None else (told.value, told.n, told.evidence())) == (
+            None if not newest else (len(here) / len(newest), len(newest), tuple(here[-8:])))
+
+
+def test_what_rounding_leaves_of_an_account_is_not_taken_for_equity() -> None:
+    """.1 + .2 - .3 is not 0: a unit would be worth 10^14 times as much after the next mark."""
+    run = Run(mark(0, 0.1, symbol="A"), mark(0, 0.2, symbol="B"), mark(0, 0.3, symbol="C"))
+    run.take(mark(1, 0.0, symbol="A"), mark(1, 0.0, symbol="B"), mark(1, 0.0, symbol="C"))
+    run.take(mark(2, 10.0, symbol="C"))
+    assert (run.state.account.nav, run.state.account.total) == (0.0, 10.0)
+
+
+def test_the_account_is_summed_up_anew_on_each_day() -> None:
+    run = Run(*(mark(1, 10_000.1 + i, symbol=f"S{i}") for i in range(9)))
+    for hour in range(2, 24):
+        run.take(*(mark(hour, 10_000.1 + i + hour / 7, symbol=f"S{i}") for i in range(9)))
+    before = [b.equity for _, b in books_of(run)]
+    run.take(mark(25, 9_000.0, symbol="S0"))
+    assert run.state.account.total == sum(before) - before[0] + 9_000.0
+
+
+def test_a_state_of_the_former_format_goes_on() -> None:
+    run = Run(mark(0, 10_000, position=1.0), mark(0, 9_000, symbol="ETHUSDT", position=1.0), regime(0, "bull"),
+              regime(0, "sideways", "ETHUSDT"), trade(1, 1, -5.0), mark(1, 10_100))
+    kind, upgrade = RiskControllerAgent.former[1]
+    row = tuple([FirstBook(symbol=s, book_id=b.book_id, equity=b.equity, open=b.open, ts_ms=b.ts_ms)
+                 for s, b in books_of(run)])
+    kept = {f: getattr(run.state.account, f) for f in FirstAccount.__struct_fields__}
+    account = FirstAccount(**kept | {"books": row})
+    values = {f: getattr(run.state, f) for f in kind.__struct_fields__}
+    assert upgrade(kind(**values | {"account": account})) == run.state
 
 
 def test_a_mark_leaves_what_is_of_other_symbols_as_it_is() -> None:
     run = Run(*(mark(0, 10_000, symbol=f"S{i}") for i in range(9)))
-    before = run.state.account.books
+    before = symbols_of(run.state.account)
     run.take(mark(1, 10_100, symbol="S4"))
-    same = [a is b for a, b in zip(before, run.state.account.books, strict=True)]
+    same = [a is b for a, b in zip(before, symbols_of(run.state.account), strict=True)]
     assert same == [i != 4 for i in range(9)]
 
 
@@ -430,6 +466,20 @@ def test_what_is_of_a_symbol_is_found_without_looking_at_a_thousand_others() -> 
     assert span(labels, "S123") == (246, 248)
     assert (span(labels, "S"), span(labels, "T")) == ((0, 0), (2_000, 2_000))
     assert len(looked) <= 3 * 2 * 12
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.lists(st.integers(0, 400), max_size=600))
+def test_shelves_stay_in_order_and_short_and_a_mark_makes_one_anew(numbers: list[int]) -> None:
+    shelves: tuple[Shelf, ...] = ()
+    plain: dict[str, Books] = {}
+    for n in numbers:
+        symbol, before = f"S{n:03d}", shelves
+        plain[symbol] = Books(symbol=symbol, books=())
+        shelves = put(shelves, plain[symbol])
+        assert len([shelf for shelf in shelves if not any(shelf is old for old in before)]) <= 2
+    assert [here for shelf in shelves for here in shelf.symbols] == [plain[symbol] for symbol in sorted(plain)]
+    assert all(1 <= len(shelf.symbols) <= SHELF for shelf in shelves)
 
 
 def test_late_and_repeated_marks_change_nothing() -> None:
