@@ -9,6 +9,8 @@ import random
 import time
 import uuid
 from collections.abc import AsyncIterator, Iterator
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import confluent_kafka as ck
@@ -27,7 +29,18 @@ from streams.settings import Settings
 from streams.transport import raw
 from streams.transport.poll import PollThread
 from streams.worker import Worker
-from tests.streams.hosting import CODEC, PATIENCE_S, count, folds, in_loop, read, send, until
+from tests.streams.hosting import (
+    CODEC,
+    PATIENCE_S,
+    WorkerProcess,
+    committed,
+    count,
+    folds,
+    in_loop,
+    read,
+    send,
+    until,
+)
 
 TRADES = ("market.trades", "market.trades.dlq", "state.blobs")
 
@@ -213,3 +226,38 @@ async def test_hosted_in_columns_over_rebalances(prefix: Settings, window: Agent
     found = {(r.key, r.value, r.headers) for r in read(prefix, "market.trades.dlq")}
     assert found == {(letter.key, letter.value, letter.headers) for letter in letters}
     assert count(prefix, "market.trades.dlq") >= len(letters) > 50
+
+
+@pytest.mark.topics(*TRADES)
+@in_loop
+async def test_columns_are_exact_after_kills_and_a_freeze(prefix: Settings, window: AgentIO, tmp_path: Path) -> None:
+    """Three workers that are killed in the middle, and one that sleeps for longer than its session and wakes again."""
+    rng, trades, share = random.Random(5), Trades.drawn(24_000), 4_800
+
+    def all_committed() -> bool:
+        with LogReader(prefix) as log:
+            ends = {p: log.bounds("market.trades", p)[1] for p in range(4)}
+        return committed(prefix, window.name, "market.trades") == ends
+
+    def worker(name: str) -> WorkerProcess:
+        return WorkerProcess(prefix, window.name, tmp_path / f"{name}.log", "window_worker.py")
+
+    for part in range(4):
+        process = worker(f"w{part}")
+        await until(partial(process.says, "took up 4 input"), "its partitions")
+        await asyncio.to_thread(_published, prefix, trades, rng, slice(part * share, (part + 1) * share))
+        await asyncio.sleep(rng.random() * 0.3)
+        if part < 3:
+            process.kill()
+    process.pause(True)
+    other = worker("other")
+    await until(partial(other.says, "took up 4 input"), "the partitions of the worker that sleeps")
+    await until(all_committed, "all that is there")
+    process.pause(False)
+    await asyncio.to_thread(_published, prefix, trades, rng, slice(4 * share, None))
+    await until(all_committed, "the rest")
+    assert (await asyncio.to_thread(other.terminate), await asyncio.to_thread(process.terminate)) == (0, 0)
+    scopes, letters = _expected(prefix)
+    assert _stored(prefix) == scopes
+    found = {(r.key, r.value, r.headers) for r in read(prefix, "market.trades.dlq")}
+    assert found == {(letter.key, letter.value, letter.headers) for letter in letters}
