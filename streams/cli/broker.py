@@ -15,7 +15,7 @@ from streams.broker.node import Layout
 from streams.broker.process import RunningBroker
 from streams.cli.exits import Exit
 from streams.cli.options import json_option, print_json, progress_console, settings_options
-from streams.settings import Settings, state_path
+from streams.settings import LOOPBACK, Settings, state_path
 
 
 @click.group()
@@ -29,6 +29,9 @@ def command() -> None:
 def up(settings: Settings, as_json: bool) -> None:
     """Start it, unless it runs. The first time its jars are fetched and checked (43 MB)."""
     began = time.monotonic()
+    host, _, port = settings.broker.rpartition(":")
+    if {"broker", "broker_port"} & settings.model_fields_set == {"broker"} and host == LOOPBACK and port.isdigit():
+        settings = settings.replace(broker_port=int(port))
     try:
         running = broker.up(settings, console=progress_console())
     except broker.BrokerError as exc:
@@ -39,6 +42,22 @@ def up(settings: Settings, as_json: bool) -> None:
     else:
         how = "already ran" if running.already_running else f"started in {seconds} s"
         click.echo(f"Apache Kafka {how} at {running.address}, pid {running.pid}, log {running.log_path}")
+    for line in _elsewhere(settings, running.address):
+        click.echo(line, err=True)
+
+
+def _elsewhere(settings: Settings, address: str) -> list[str]:
+    """What to say where the broker listens at another address than somebody asked for, or than commands will use."""
+    said, port = [], int(address.rpartition(":")[2])
+    if port != settings.broker_port:
+        why = "which was asked for" if "broker_port" in settings.model_fields_set else "the default"
+        said.append(f"note: not at port {settings.broker_port}, {why}: another process has it, or had it when the "
+                    f"broker of this data directory first started; a data directory keeps its port")
+    if "broker" in settings.model_fields_set and settings.broker != address:
+        said.append(f"note: commands will go to {settings.broker}, which QUANTUM_BROKER, --broker or the configuration "
+                    f"names. To use this one: export QUANTUM_BROKER={address}, or name none: commands find it by the "
+                    f"data directory")
+    return said
 
 
 @command.command()

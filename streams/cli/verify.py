@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from schemas.catalogue import built_agents
-from streams.cli.agents import configured
+from streams.cli.agents import agents_named, configured
 from streams.cli.options import data_console, json_option, print_json, settings_options
 from streams.cli.reading import codec_of
 from streams.cli.recheck import judging, look_again, write, write_evidence
@@ -40,7 +40,7 @@ unreachable.
 \b
 With --json, one object:
   schema: quantum.verify/1
-  at_ms, sample, sample_seed, since, exit_code
+  at_ms, sample, sample_seed, since, exit_code, left_out
   agents: list of {agent, cells: {RUNS, RECEIVES, LEARNS, PERSISTS, APPLIED,
     ORIGIN: {state, why, place, age_s, figures}}}
   alerts: list of {component, status, reason, writer, place}: health alerts
@@ -67,6 +67,8 @@ What each cell takes as evidence, and what it cannot see: docs/proof.md."""
               help="Policy updates to make again with other rewards.")
 @click.option("--sample-seed", type=click.IntRange(min=0), metavar="N",
               help="Draws the sample. Default: at random, and printed, so that nobody can prepare for it.")
+@click.option("--agents", metavar="NAMES",
+              help="Judge these alone, with commas between: those that are meant to run. Default: all that are built.")
 @click.option("--agent-config", metavar="AGENT=JSON", multiple=True,
               help="Configuration that the worker gave an agent; may be given several times. --seed, too, must be the "
                    "worker's.")
@@ -88,8 +90,9 @@ What each cell takes as evidence, and what it cannot see: docs/proof.md."""
 @settings_options
 @click.pass_context
 def command(ctx: click.Context, settings: Settings, since: str | None, sample: int, sample_seed: int | None,
-            agent_config: tuple[str, ...], budget: int, patience_s: float, fresh_s: float, evidence: Path | None,
-            junit: Path | None, recheck_file: Path | None, as_self_test: bool, jobs: int, as_json: bool) -> None:
+            agents: str | None, agent_config: tuple[str, ...], budget: int, patience_s: float, fresh_s: float,
+            evidence: Path | None, junit: Path | None, recheck_file: Path | None, as_self_test: bool, jobs: int,
+            as_json: bool) -> None:
     """Hold every agent against the log.
 
     Nothing is asked of the agents. State is folded again from the input, policies are made again from their parents,
@@ -106,10 +109,13 @@ def command(ctx: click.Context, settings: Settings, since: str | None, sample: i
     except ValueError as exc:
         raise click.UsageError(f"--since: {exc}") from None
     roster = configured(settings, agent_config, [agent.name for agent in built_agents()])
+    only = agents_named(agents)
     drawn = secrets.randbits(32) if sample_seed is None else sample_seed
     with judging(settings) as log:
         report = verify(log, roster, sample=sample, sample_seed=drawn, since=begin, patience_s=patience_s,
                         fresh_s=fresh_s, budget=budget, codec=codec_of(settings))
+        if agents is not None:
+            report = report.of(only)
         told = {} if evidence is None else {"evidence": write_evidence(report, log, settings, evidence)}
     if junit is not None:
         write(junit, as_junit(report))
@@ -129,6 +135,8 @@ def show(console: Console, report: Report) -> None:
         table.add_row(row.agent, *(state_text(row.cells[kind]) for kind in KINDS))
     head = Text(f"{iso(report.at_ms)}  {report.sample} updates drawn with --sample-seed {report.sample_seed}"
                 + ("" if report.since is None else f"  since {report.since}"))
+    if report.left_out:
+        head.append(f"\nnot judged, by --agents: {', '.join(report.left_out)}")
     console.print(Group(head, table, Text("")))
     for row in report.rows:
         for line in _sentences(row):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from schemas.events import Decision, MetaUpdated, PolicyApplied, PolicyRecord, QUpdated
+from schemas.events import Decision, MetaUpdated, PolicyApplied, PolicyRecord, QUpdated, TradeClosed
 from streams.story.arithmetic import agrees
 from streams.story.descended import descent_dict, descent_steps
 from streams.story.finding import Hit
@@ -73,11 +73,18 @@ def _itself(story: Story) -> Iterator[Step]:
     for hit in named.unreadable:
         yield Step("unreadable", hit.place, str(hit.refused))
     for hit in named.other_trades:
-        yield _of("other trade", hit)
+        step = _of("other trade", hit)
+        yield step._replace(text=f"{_trade_id(hit)}: {step.text}")
     for hit in named.outcomes:
         yield _of("outcome", hit)
     for hit, letter in named.letters:
-        yield Step("dead letter", hit.place, f"{letter.reason} by {letter.by}: {letter.detail}")
+        other = _trade_id(hit)
+        of = "" if other in (None, named.trade_id) else f"trade {other}: "
+        yield Step("dead letter", hit.place, f"{of}{letter.reason} by {letter.by}: {letter.detail}")
+
+
+def _trade_id(hit: Hit) -> str | None:
+    return hit.event.trade_id if isinstance(hit.event, TradeClosed) else None
 
 
 def _sums(story: Story, trade: Hit) -> Step:

@@ -26,7 +26,7 @@ from streams.story.arithmetic import Check, check_trade
 from streams.story.descent import DEFAULT, LEDGER, Lineage, Reach, descend, version_want
 from streams.story.finding import Finder, Hit, Want, long_bytes
 from streams.story.gathering import DECISIONS, EXPERIENCES, TRADES, Named, Unknown, gather
-from streams.story.verdict import Verdict, accepted_copy, judge
+from streams.story.verdict import Verdict, judge, trade_that_counts
 
 CANDLES = "market.candles"
 FEATURES = "market.features"
@@ -54,7 +54,7 @@ class Story:
     Attributes:
         named: all records that name it.
         verdicts: what became of it, the main thing first.
-        trade: the copy that counts.
+        trade: the copy that counts: none that was refused, where another came.
         bars: candles around entry and exit.
         in_force: the policy version at the decision.
         command: what a person commanded that forced the decision.
@@ -104,7 +104,7 @@ def trace(log: LogReader, codec: Codec, asked: str, reach: Reach = DEFAULT) -> S
         raise Unknown(asked, _nearest(finder, asked), dict(finder.looked))
     story = Story(named, judge(named), _learning(named))
     story.decision = named.decisions[0] if named.decisions else None
-    story.trade = accepted_copy(named, named.trades)
+    story.trade = trade_that_counts(named)
     if story.decision is not None:
         _basis(finder, story, story.decision)
     if story.in_force is not None:

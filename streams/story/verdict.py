@@ -40,10 +40,8 @@ def judge(named: Named) -> list[Verdict]:
         letters = [(hit, letter) for hit, letter in letters if _of_trade(hit, named.asked)]
     else:
         letters += named.letters_of("decision.outcome")
-    copies = named.trades if named.kind == "trade" else named.decisions
-    refused = {letter.source for _, letter in letters if letter.by == JOINER}
-    taken = [c for c in copies if (c.record.topic, c.record.partition, c.record.offset) not in refused]
-    first = accepted_copy(named, taken)
+    taken = _taken(named, named.trades if named.kind == "trade" else named.decisions)
+    first = _accepted_copy(named, taken)
     ended, orphaned = _ended(named), _orphaned(named)
     out = [*ended, *orphaned, *_dead(letters)]
     settled = ended or (orphaned and (named.kind == "trade" or not taken))  # a stray trade does not end a decision
@@ -67,8 +65,18 @@ def _of_trade(letter: Hit, trade_id: str) -> bool:
     return getattr(letter.event, "trade_id", None) == trade_id
 
 
-def accepted_copy(named: Named, copies: list[Hit]) -> Hit | None:
-    """The copy that the experience was made of; the first where there is none."""
+def trade_that_counts(named: Named) -> Hit | None:
+    """The copy that the experience was made of; else the first that was not refused; else the first."""
+    return _accepted_copy(named, _taken(named, named.trades) or named.trades)
+
+
+def _taken(named: Named, copies: list[Hit]) -> list[Hit]:
+    """Copies that the joiner did not refuse: who mends a trade sends it anew under its id."""
+    refused = {letter.source for _, letter in named.letters if letter.by == JOINER}
+    return [c for c in copies if (c.record.topic, c.record.partition, c.record.offset) not in refused]
+
+
+def _accepted_copy(named: Named, copies: list[Hit]) -> Hit | None:
     made = next((h.event for h in named.experiences), None)
     if isinstance(made, Experience):
         for hit in copies:

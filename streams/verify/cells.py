@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -106,7 +106,11 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Report:
-    """All rows, the controls of the runs that are closed, and how the sample was drawn."""
+    """All rows, the controls of the runs that are closed, and how the sample was drawn.
+
+    Attributes:
+        left_out: agents that were not to be judged.
+    """
 
     at_ms: int
     sample: int
@@ -115,6 +119,12 @@ class Report:
     rows: tuple[Row, ...]
     controls: tuple[Verdict, ...] = ()
     alerts: tuple[Standing, ...] = ()
+    left_out: tuple[str, ...] = ()
+
+    def of(self, agents: Collection[str]) -> Report:
+        """The report on these agents alone: whoever runs some agents on purpose asks for those."""
+        return replace(self, rows=tuple(row for row in self.rows if row.agent in agents),
+                       left_out=tuple(row.agent for row in self.rows if row.agent not in agents))
 
     @property
     def exit_code(self) -> int:
@@ -137,7 +147,7 @@ class Report:
         """The report as JSON takes it; schema `quantum.verify/1`."""
         return {
             "schema": SCHEMA, "at_ms": self.at_ms, "sample": self.sample, "sample_seed": self.sample_seed,
-            "since": self.since, "exit_code": self.exit_code,
+            "since": self.since, "exit_code": self.exit_code, "left_out": list(self.left_out),
             "agents": [{"agent": row.agent, "cells": {kind: _as_dict(c) for kind, c in row.cells.items()}}
                        for row in self.rows],
             "alerts": [{"component": found.alert.component, "status": found.alert.status,

@@ -108,6 +108,18 @@ def test_two_starts_at_once_make_one_broker_that_outlives_its_starters(home: Set
     assert embedded.status(home).state == "running"
 
 
+def test_it_starts_at_the_address_on_loopback_that_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    port = node.free_port()
+    monkeypatch.setenv("QUANTUM_BROKER", f"127.0.0.1:{port}")
+    monkeypatch.delenv("QUANTUM_BROKER_PORT", raising=False)
+    try:
+        run = CliRunner().invoke(command, ["up", "--json", "--data-dir", str(tmp_path / "data")])
+        assert json.loads(run.stdout)["address"] == f"127.0.0.1:{port}"
+        assert "note" not in run.stderr
+    finally:
+        embedded.down(Settings(data_dir=tmp_path / "data"))
+
+
 def test_a_stale_state_file_is_seen_through_when_its_pid_lives_as_something_else(home: Settings) -> None:
     layout = Layout(state_path(home.data_dir).parent)
     layout.home.mkdir(parents=True)
@@ -161,6 +173,15 @@ def test_commands(home: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     assert facts["address"] == f"127.0.0.1:{home.broker_port}"
     code, out = quantum("status", "--json")
     assert (code, json.loads(out)["state"], json.loads(out)["pid"]) == (Exit.GOOD, "running", facts["pid"])
+    monkeypatch.setenv("QUANTUM_BROKER", "127.0.0.1:1")
+    again = CliRunner().invoke(command, ["up", "--data-dir", str(home.data_dir)])
+    assert again.exit_code == Exit.GOOD
+    assert f"export QUANTUM_BROKER={facts['address']}" in again.stderr
+    monkeypatch.setenv("QUANTUM_BROKER_PORT", "1")
+    assert "not at port 1, which was asked for" in CliRunner().invoke(
+        command, ["up", "--data-dir", str(home.data_dir)]).stderr
+    monkeypatch.delenv("QUANTUM_BROKER")
+    monkeypatch.setenv("QUANTUM_BROKER_PORT", str(home.broker_port))
     code, out = quantum("logs", "-n", "3")
     assert (code, len(out.splitlines())) == (Exit.GOOD, 3)
     assert quantum("down") == (Exit.GOOD, "stopped\n")

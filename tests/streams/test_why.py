@@ -329,6 +329,28 @@ def test_a_trade_that_an_agent_refused_is_dead_lettered_and_accepted_once_it_is_
     assert words(log.trace(f"{name_of(64)}/t")) == ["accepted", "dead-lettered"]
 
 
+def test_a_mended_trade_is_the_one_that_the_story_tells(log: Log) -> None:
+    """A refused trade leaves its id free: the same id comes again, mended."""
+    log.put(decision(65), DECISIONS)
+    log.refuse(record(TRADES, trade(65, strategy="neutral")), "INCONSISTENT", "experience")
+    mended = log.put(trade(65), TRADES)
+    log.put(experience(65), "learning.experience")
+    story = log.trace(f"{name_of(65)}/t")
+    assert words(story) == ["accepted", "dead-lettered"]
+    assert step(story, "trade").place == as_dict(story)["trade"]["place"] == mended
+    assert "DOES NOT AGREE" not in step(story, "arithmetic").text
+
+
+def test_dead_letters_of_other_trades_of_the_decision_name_them(log: Log) -> None:
+    log.put(decision(66), DECISIONS)
+    log.put(trade(66), TRADES)
+    log.put(experience(66), "learning.experience")
+    log.refuse(record(TRADES, trade(66, trade_id="another")), "INCONSISTENT", "experience")
+    story = log.trace(f"{name_of(66)}/t")
+    assert step(story, "dead letter").text.startswith("trade another: INCONSISTENT by experience")
+    assert step(story, "other trade").text.startswith("another: ")
+
+
 def test_a_conflict_that_waits_is_first_of_all_waiting(log: Log) -> None:
     log.put(trade(68), TRADES)
     log.refuse(record(TRADES, trade(68, fees=0.5)), "CONFLICT", "experience")

@@ -88,6 +88,7 @@ def test_missing_topics_are_named(prefix: Settings, capsys: pytest.CaptureFixtur
 
 def test_no_broker(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["verify", "--broker", "127.0.0.1:1"]) == Exit.UNREACHABLE
+    assert main(["verify", "--agents", "nobody", "--broker", "127.0.0.1:1"]) == Exit.USAGE
     assert "quantum broker up" in capsys.readouterr().err
 
 

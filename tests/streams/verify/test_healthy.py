@@ -161,6 +161,16 @@ def test_the_report_is_plain_json(healthy: Stage) -> None:
     assert set(shown["agents"][1]["cells"]) == set(KINDS)
 
 
+def test_whoever_runs_some_agents_on_purpose_judges_those() -> None:
+    run = stage(bars=260, without={"paper_execution", "meta_strategy", "ppo_trader", "risk_controller"})
+    whole = run.judge()
+    assert whole.exit_code == 1
+    part = whole.of(["features", "decision"])
+    assert [row.agent for row in part.rows] == ["features", "decision"]
+    assert part.exit_code in (0, 3), part
+    assert {"paper_execution", "q_learning"} <= set(part.as_dict()["left_out"])
+
+
 def test_reading_changes_nothing_and_the_same_draw_gives_the_same_report(healthy: Stage) -> None:
     before = {t: {p: list(rows) for p, rows in ps.items()} for t, ps in healthy.log.records.items()}
     first, again = healthy.judge(sample_seed=3), healthy.judge(sample_seed=3)
