@@ -62,7 +62,17 @@ def _before(story: Story) -> Iterator[Step]:
         yield _of("command", story.command, f"no command for {decision.forced_reason} was found")
     yield _of("decision", story.decision)
     for hit in named.applied:
-        yield _of("applied", hit)
+        step = _of("applied", hit)
+        yield step._replace(text=step.text + _unlike(hit, decision))
+
+
+def _unlike(hit: Hit, decision: Decision) -> str:
+    """What a report says otherwise than its decision."""
+    told = hit.event
+    if not isinstance(told, PolicyApplied) or (told.recommended_action, told.baseline_action) == (
+            decision.action, decision.baseline_action):
+        return ""
+    return f"; DOES NOT AGREE: the decision is for {decision.action}, without a policy {decision.baseline_action}"
 
 
 def _itself(story: Story) -> Iterator[Step]:

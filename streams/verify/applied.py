@@ -172,7 +172,8 @@ def _contradiction(ack: PolicyApplied, decision: Decision | None, policies: dict
     if (decision.policy_id, decision.policy_version) != (ack.policy_id, ack.policy_version):
         return f"{ack.decision_id} names {decision.policy_id} version {decision.policy_version}, not that policy"
     if (decision.action, decision.baseline_action) != (ack.recommended_action, ack.baseline_action):
-        return f"{ack.decision_id} recommends {decision.action} over {decision.baseline_action}, not what is said"
+        return (f"{ack.decision_id} recommends {decision.action} over {decision.baseline_action}, "
+                f"not what {ack.applier} says")
     policy = policies.get((ack.policy_id, ack.policy_version))
     if policy is None:
         return f"{ack.policy_id} version {ack.policy_version} is not on the ledger"

@@ -24,6 +24,7 @@ from schemas.events import (
     QUpdated,
     TradeClosed,
 )
+from schemas.pages import example_of
 from streams.cli.main import main
 from streams.driver import Driver
 from streams.log import LogReader
@@ -349,6 +350,20 @@ def test_dead_letters_of_other_trades_of_the_decision_name_them(log: Log) -> Non
     story = log.trace(f"{name_of(66)}/t")
     assert step(story, "dead letter").text.startswith("trade another: INCONSISTENT by experience")
     assert step(story, "other trade").text.startswith("another: ")
+
+
+def test_a_report_that_its_decision_contradicts_is_told_so(log: Log) -> None:
+    its = decision(67)
+    log.put(its, DECISIONS)
+    report = msgspec.structs.replace(
+        msgspec.convert(example_of("policy.applied"), PolicyApplied), decision_id=its.decision_id, symbol=its.symbol,
+        recommended_action=its.action, executed_action=its.action, baseline_action=its.baseline_action)
+    log.put(report, "policy.applied")
+    assert "DOES NOT AGREE" not in step(log.trace(its.decision_id), "applied").text
+    other = "breakout" if its.action != "breakout" else "neutral"
+    log.put(msgspec.structs.replace(report, recommended_action=other, applier="liar"), "policy.applied")
+    told = [s.text for s in steps(log.trace(its.decision_id)) if s.what == "applied"]
+    assert ["DOES NOT AGREE: the decision is for" in text for text in told] == [False, True]
 
 
 def test_a_conflict_that_waits_is_first_of_all_waiting(log: Log) -> None:
