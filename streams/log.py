@@ -48,7 +48,8 @@ _LOGGER.addHandler(logging.NullHandler())  # librdkafka would write to standard 
 PASSING = frozenset({KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE,
                      KafkaError.COORDINATOR_LOAD_IN_PROGRESS, KafkaError.COORDINATOR_NOT_AVAILABLE,
                      KafkaError.NOT_COORDINATOR, KafkaError.UNKNOWN_TOPIC_OR_PART,  # of topics and groups just made
-                     KafkaError.FENCED_LEADER_EPOCH, KafkaError._NOENT,  # of a broker that was killed and is back
+                     KafkaError.FENCED_LEADER_EPOCH, KafkaError._NOENT, KafkaError._UNKNOWN_PARTITION,
+                     KafkaError._UNKNOWN_TOPIC,  # of a broker that was killed and is back
                      KafkaError._DESTROY_BROKER})  # of a connection that librdkafka just exchanged for another one
 
 
