@@ -34,6 +34,7 @@ from streams.records import Headers, Incoming
 from streams.rising import fences, highest_ids, passed_over
 from streams.settings import Settings
 from streams.starting import stored
+from streams.transport.logs import LIBRDKAFKA
 
 ACK_S = 60.0
 ANSWER_S = 10.0
@@ -87,7 +88,8 @@ def running(settings: Settings, agent: str) -> int:
     Raises:
         NoBroker: no answer.
     """
-    group, admin = settings.group(agent), AdminClient({**settings.client()})  # its answers die with it
+    group = settings.group(agent)
+    admin = AdminClient(dict(settings.client()), logger=LIBRDKAFKA)  # its answers die with it
     return int(ask(lambda: members(admin, [group], ANSWER_S), settings.broker)[group])
 
 

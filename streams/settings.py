@@ -54,12 +54,12 @@ def state_path(data_dir: Path) -> Path:
 
 
 def _default_broker(values: dict[str, Any]) -> str:
-    """The embedded broker's address by its state file, else the default port on loopback."""
+    """The embedded broker's address by its state file, else its port on loopback."""
     try:
         state = json.loads(state_path(values["data_dir"]).read_text())
         return str(state["address"])
     except (OSError, ValueError, KeyError, TypeError):
-        return f"{LOOPBACK}:{DEFAULT_PORT}"
+        return f"{LOOPBACK}:{values.get('broker_port', DEFAULT_PORT)}"
 
 
 class Settings(BaseSettings):
@@ -100,6 +100,7 @@ class Settings(BaseSettings):
 
     data_dir: Path = Field(default_factory=lambda: user_data_path(_APP, appauthor=False))
     cache_dir: Path = Field(default_factory=lambda: user_cache_path(_APP, appauthor=False))
+    broker_port: int = Field(default=DEFAULT_PORT, ge=1, le=65535)
     broker: str = Field(default_factory=_default_broker)
     topic_prefix: str = Field(default="", pattern=r"^[A-Za-z0-9._-]*$", max_length=120)
     app_id: str = Field(default="quantum", pattern=r"^[A-Za-z0-9._-]+$", max_length=120)
@@ -110,7 +111,6 @@ class Settings(BaseSettings):
     metrics_host: str = Field(default=LOOPBACK, min_length=1, max_length=255)
     trainers: int = Field(default=1, ge=1, le=64)
     replication_factor: int = Field(default=-1, ge=-1, le=32)
-    broker_port: int = Field(default=DEFAULT_PORT, ge=1, le=65535)
     broker_heap_mb: int = Field(default=512, ge=128)
     kafka_home: Path | None = None
     registry: str | None = None

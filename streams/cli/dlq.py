@@ -194,7 +194,7 @@ With --json:
                                                               "(2026-01-31T12:00:00Z or milliseconds).")
 @click.option("--until", callback=_time, metavar="TIME", help="Only letters appended before this time.")
 @click.option("--all", "everything", is_flag=True, help="All letters of the topic.")
-@click.option("--again", is_flag=True, help="Also letters that were redriven before.")
+@click.option("--again", is_flag=True, help="Also what was redriven before, or refused again.")
 @click.option("--dry-run", is_flag=True, help="Say what would be sent; send nothing.")
 @json_option
 @settings_options
@@ -204,8 +204,9 @@ def redrive_command(settings: Settings, topic: str, places: list[tuple[int, int]
     """Send dead letters of TOPIC to their source topic again, byte for byte.
 
     Key, value and original headers are kept, and so is the partition; redriven_from and redriven_for are added. A
-    letter that stands on the source topic already is skipped, so the command can be repeated. Choose letters by
-    offset, reason or time, or --all. A redriven record is late: each agent states what it does with late events.
+    letter that stands on the source topic already is skipped, so the command can be repeated, and so is one of a
+    record that was refused again, unless --offset names it. Choose letters by offset, reason or time, or --all. A
+    redriven record is late: each agent states what it does with late events.
     """
     if not (places or reasons or since is not None or until is not None or everything):
         raise click.UsageError("choose letters by --offset, --reason, --since or --until, or take --all")
@@ -213,7 +214,7 @@ def redrive_command(settings: Settings, topic: str, places: list[tuple[int, int]
     with reading(settings) as log:
         dlq = _dlq(log, settings, topic)
         source = dlq.removesuffix(DLQ)
-        todo = plan(log, source, letters(log, dlq), choose, again)
+        todo = plan(log, source, letters(log, dlq), choose, again, named=bool(places))
         missing = set(places) - {letter.record[1:3] for letter, _ in (*todo.send, *todo.skip)}
         if missing:
             names = ", ".join(f"{p}@{o}" for p, o in sorted(missing))

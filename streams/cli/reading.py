@@ -79,5 +79,5 @@ def find_topic(log: _HasTopics, settings: Settings, name: str) -> str:
         raise click.UsageError(f"the broker has no topic {settings.topic(name)}; run: quantum topics apply")
     names = list(dict.fromkeys([*(t.name for t in TOPICS.values() if t.built), *there]))
     near = [t for t in names if name.lower() in t.lower()] + difflib.get_close_matches(name, names, n=3, cutoff=0.5)
-    more = f"did you mean {', '.join(dict.fromkeys(near[:3]))}?" if near else "'quantum topics check' lists them"
+    more = f"did you mean {', '.join(dict.fromkeys(near[:3]))}?" if near else "docs/topics.md has them all"
     raise click.UsageError(f"no topic is named {name}; {more}")

@@ -41,6 +41,8 @@ With --json, one object (with --watch one a line):
     that people froze or retired
   risk: null, or {mode, forced, ts_ms, until_ms, said, place}: the risk mode
     since its newest change on risk.mode.changed
+  halts: list of {symbol, but, actor, reason, ts_ms, place}: halts in force;
+    symbol null: of all, but those resumed since
   learners: list of {agent, symbol, version, n, reward, unit: R|%, entropy,
     approx_kl, explained_variance, ts_ms, place, claim}: the newest update
     that each learner told of; of q_learning the mean of its last outcomes
@@ -164,6 +166,7 @@ def _view(overview: Overview | NoBroker) -> RenderableType:
     notes = [Text(f"{s.agent}: {s.why}") for s in overview.agents if s.state not in ("RUNNING", "IDLE", "NOT BUILT")]
     if notes:
         parts += [Text(""), *notes]
+    parts += [Text(f"{h.sentence}  [{h.place}, {iso(h.ts_ms)}]", style="red") for h in overview.halts]
     parts += [Text(f"{h.policy_id} is {h.status} since version {h.version}, by {h.actor}: {h.reason} ({h.place})",
                    style="yellow") for h in overview.held]
     if overview.risk is not None:

@@ -135,13 +135,15 @@ class Lead:
 
     def _why(self, symbol: str, behind: int) -> str:
         silent = [name for name in self._agents if not self._commits(name)]
+        lags = ", ".join(f"{name} {lag}" for name, lag in self._lags.items() if lag and name not in silent)
+        said = f"no progress for {self._timeout_s:.0f} s with {behind} bars of {symbol} in flight"
+        if lags or not silent:
+            said += f"; records that agents have not taken yet: {lags or 'none'}, see 'quantum status'"
         if silent:
-            return (f"agent(s) {', '.join(silent)} have committed nothing (consumer group "
-                    f"{self._settings.group(silent[0])}): start them with 'quantum worker', or publish without "
-                    f"waiting for them with --lead none")
-        lags = ", ".join(f"{name} {lag}" for name, lag in self._lags.items() if lag)
-        return (f"no progress for {self._timeout_s:.0f} s with {behind} bars of {symbol} in flight; records not taken "
-                f"yet: {lags or 'none'}; look at 'quantum status'")
+            said += (f"; agent(s) {', '.join(silent)} have committed nothing (consumer group "
+                     f"{self._settings.group(silent[0])}): start them with 'quantum worker', or publish without "
+                     f"waiting for any with --lead none")
+        return said
 
     # ------------------------------------------------------------------ the agents' side
     def _guard(self, run: Callable[[], None]) -> None:

@@ -3,7 +3,8 @@
 A redriven record has the dead letter's key, value and original headers, byte for byte, and stands on the partition
 that it was refused from. Two headers are added: `redriven_from`, the dead letter's `topic-partition@offset`, and
 `redriven_for`, the agents that refused it. Several agents that refuse one source record leave several dead letters;
-the record is sent again once, for all of them.
+the record is sent again once, for all of them. What is refused again leaves letters that carry these headers: they are
+sent on demand only, or a command that is repeated would send a record that nobody takes for ever.
 
 Sending twice is prevented by the log itself: the source topic is searched, from the time of the oldest dead letter in
 question, for `redriven_from`. Nothing else is remembered, so a redriven record that retention has deleted counts as
@@ -81,7 +82,7 @@ def tally(found: Iterable[Letter]) -> list[Tally]:
 
 def original_headers(headers: Headers) -> Headers:
     """The refused record's own headers."""
-    return tuple(h for h in headers if not h[0].startswith(ERROR))
+    return tuple(h for h in headers if not h[0].startswith(ERROR) and h[0] not in (REDRIVEN_FROM, REDRIVEN_FOR))
 
 
 @dataclass
@@ -108,14 +109,16 @@ class Plan:
                             for letter, why in self.skip]}
 
 
-def plan(log: LogReader, topic: str, found: list[Letter], chosen: Callable[[Letter], bool], again: bool) -> Plan:
+def plan(log: LogReader, topic: str, found: list[Letter], chosen: Callable[[Letter], bool], again: bool,
+         named: bool = False) -> Plan:
     """Which of the chosen letters to send.
 
     Args:
         topic: source topic.
         found: all letters of its dead-letter topic.
         chosen: the selection.
-        again: send also what was sent before.
+        again: send also what was sent before, and what was refused again after it was sent.
+        named: each letter was chosen by its place, which is demand enough for one that was refused again.
     """
     wanted = [letter for letter in found if chosen(letter)]
     partitions = log.partitions(topic)
@@ -130,6 +133,8 @@ def plan(log: LogReader, topic: str, found: list[Letter], chosen: Callable[[Lett
             out.skip.append((letter, f"{topic} has no partition {source[1]} any more"))
         elif source in sent:
             out.skip.append((letter, f"sent before: {sent[source]}"))
+        elif not (again or named) and (before := header(letter.record.headers, REDRIVEN_FROM)) is not None:
+            out.skip.append((letter, f"refused again after {before} was sent; --offset or --again sends it once more"))
         elif source in first:
             out.skip.append((letter, f"same source record as {first[source].record.place}"))
         else:

@@ -21,6 +21,7 @@ from schemas.refused import Refused
 from streams.commits import Commits, members
 from streams.ends import offsets
 from streams.inspecting.claimed import CURRENT, Claims
+from streams.inspecting.halts import COMMANDS, Halt, halts
 from streams.inspecting.learned import TOPICS, Learned, newest_updates
 from streams.inspecting.risk import CHANGES, newest_change, told
 from streams.inspecting.shown import DLQ, decoded
@@ -29,13 +30,13 @@ from streams.policies.gained import REVEAL
 from streams.records import CE_ID, HEAD_KEY, header, output_id
 from streams.settings import Settings
 from streams.subjects import codec_for
+from streams.transport.logs import LIBRDKAFKA
 from streams.unresolved import TOPIC as ALERTS
 from streams.unresolved import unresolved
 
 BEHIND_S = 10.0  # what waits may take this long at the present rate before an agent counts as behind
 LOOK_BACK = (16, 256, 4096)  # last offsets of each partition searched for evidence, one after the other
 TIMEOUT_S = 10.0
-COMMANDS = "policy.commands"
 Place = tuple[str, int]
 
 STATES: dict[str, str] = {
@@ -168,7 +169,7 @@ class RiskMode:
 @dataclass(frozen=True)
 class Overview:
     """All agents, the dead letters of each topic that has some, the alerts that stand, the policies that people froze
-    or retired, the risk mode, the newest update of each learner."""
+    or retired, the risk mode, the newest update of each learner, the halts in force."""
 
     at_ms: int
     interval_s: float
@@ -179,6 +180,7 @@ class Overview:
     held: list[Held] = field(default_factory=list)
     risk: RiskMode | None = None
     learners: list[Learned] = field(default_factory=list)
+    halts: list[Halt] = field(default_factory=list)
 
 
 def judge(*, missing: Iterable[str], proof: bool, moved: int, lag: int, members: int,
@@ -221,12 +223,13 @@ class Watcher:
     def __init__(self, settings: Settings, log: LogReader) -> None:
         self._settings = settings
         self._log = log
-        self._admin = AdminClient({**settings.client()})
+        self._admin = AdminClient(dict(settings.client()), logger=LIBRDKAFKA)
         self._commits = Commits(settings, TIMEOUT_S)
         self._codec = codec_for(settings)
         self._alerted: tuple[dict[Place, int], list[Alert]] = ({}, [])
         self._last_held: tuple[dict[Place, int], list[Held]] | None = None
         self._last_risk: tuple[dict[Place, int], RiskMode | None] | None = None
+        self._last_halts: tuple[dict[Place, int], list[Halt]] = ({}, [])
         self._claims = Claims(log, self._codec)
         self._last_learned: tuple[dict[Place, int], list[Learned]] | None = None
         self._found: dict[tuple[str, str], tuple[dict[Place, int], dict[int, Record]]] = {}
@@ -251,7 +254,8 @@ class Watcher:
                    for topic, some in ends.items() if topic.endswith(DLQ)}
         return Overview(int(time.time() * 1000), now.at_s - before.at_s, self._settings.broker, agents,
                         {topic: n for topic, n in letters.items() if n}, self._alerts(ends.get(ALERTS, {})),
-                        self._held(ends), self._risk(ends.get(CHANGES, {})), self._learned(ends))
+                        self._held(ends), self._risk(ends.get(CHANGES, {})), self._learned(ends),
+                        self._halts(ends.get(COMMANDS, {})))
 
     def _risk(self, ends: dict[Place, int]) -> RiskMode | None:
         """The risk mode; read again when its topic has grown."""
@@ -269,6 +273,12 @@ class Watcher:
             filled = {place[0] for place, end in known.items() if end}
             self._last_learned = known, newest_updates(self._log, self._codec, filled, self._claims)
         return self._last_learned[1]
+
+    def _halts(self, ends: dict[Place, int]) -> list[Halt]:
+        """The halts in force; read again when people commanded anything."""
+        if self._last_halts[0] != ends:
+            self._last_halts = ends, halts(self._log, self._codec) if any(ends.values()) else []
+        return self._last_halts[1]
 
     def _alerts(self, ends: dict[Place, int]) -> list[Alert]:
         """The alerts that stand; read again when the topic has grown."""

@@ -155,8 +155,13 @@ def test_a_redriven_letter_that_is_refused_again_can_be_redriven_again(settings,
     (first,) = redriven(settings)
     produce(settings, [refused(STRANGE._replace(headers=first.headers), first.offset)])
     report = redrive(dlq, "--all")
+    assert report["redriven"] == [], "repeating a command by reason or time sends no record that nobody takes for ever"
+    assert "refused again after market.candles.dlq-0@0 was sent" in [r["why"] for r in report["skipped"]][1]
+    report = redrive(dlq, "--offset", "1")
     assert [r["from"] for r in report["redriven"]] == ["market.candles.dlq-0@1"]
-    assert redrive(dlq, "--all")["redriven"] == []
+    assert redrive(dlq, "--offset", "1")["redriven"] == []
+    newest = max(redriven(settings), key=lambda r: r.offset)
+    assert [value for name, value in newest.headers if name == "redriven_from"] == [b"market.candles.dlq-0@1"]
 
 
 @pytest.mark.skipif("decision" not in ROSTER, reason="the agent decision is not in the roster")
