@@ -131,7 +131,8 @@ def synthetic(
 ) -> int:
     """Publish synthetic markets of four hidden regimes, each with one strategy that pays or none; origin SYNTHETIC.
 
-    The seed is --seed. Costs default to those that the edge is calibrated for.
+    The seed is --seed. Costs default to those that the edge is calibrated for. Another --bars is another market, under
+    the same names and times: for a part of one, take --limit.
     """
     from agents.algorithms.market import MARKETS
     from streams.ingest.synthetic import synthetic_market
