@@ -7,8 +7,9 @@
   oracle knows the hidden regime and holds its side, in the same environment, costs and stops included; as a position
   keeps its size while the account grows, it also closes every so many bars to open anew: the best of some such numbers
   counts. Both are judged on a market of their own.
-- noise: a fair walk with real costs. Gross is the result before costs; turnover is held against a policy that draws
-  among the valid actions.
+- noise: a walk that is fair in money, with real costs. Gross is the result before costs; turnover is held against a policy
+  that draws among the valid actions. The log price of `market.FAIR` is a martingale, so its price rises by half the variance
+  a bar: long positions earn that there, before costs. Here each regime drifts by as much down.
 - klines: walk-forward on real candles. Trained on all bars before a part, played greedily through it, weights carried
   on; beside it flat, buy-and-hold unlevered, and a random policy that opens as often and is exposed as much.
 """
@@ -16,6 +17,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import sys
 from collections.abc import Callable, Iterator
@@ -52,6 +54,10 @@ TREND = market.Params(
     laws=(market.Law(steady=0.5), market.Law(steady=-0.5), market.Law(steady=0.5), market.Law(steady=-0.5)),
     best=(), volatile_scale=1.0)
 """Up in two of the four hidden regimes, down in the others, and nothing else that differs."""
+FAIR_IN_MONEY = dataclasses.replace(market.FAIR, laws=tuple(
+    market.Law(steady=-0.5 * market.FAIR.sigma * (market.FAIR.volatile_scale if place == market.VOLATILE else 1.0))
+    for place in range(len(market.REGIMES))))
+"""The price is a martingale, not its logarithm: a drift of minus half the variance, in the regime's standard deviations."""
 UP = np.array([law.steady > 0 for law in TREND.laws])
 ANEW = (5, 10, 15, 20, 30, 50, 100, 10_000)
 """Bars after which the oracle opens anew; the last: never."""
@@ -166,9 +172,9 @@ def planted(seed: int, updates: int) -> dict[str, float]:
 def noise(seed: int, updates: int) -> dict[str, float]:
     """Gross result and turnover of a policy trained on a fair walk, out of sample, and turnover of a random one."""
     settings, rules = trader_settings(), Rules()
-    tape, _ = made(10_000 + seed, 9_000, market.FAIR)
+    tape, _ = made(10_000 + seed, 9_000, FAIR_IN_MONEY)
     learner = trained(tape, rules, settings, seed, updates, 16)
-    test, _ = made(20_000 + seed, 2_300, market.FAIR)
+    test, _ = made(20_000 + seed, 2_300, FAIR_IN_MONEY)
     starts = [0, 1000]
     ours = played(test, rules, greedy(settings, learner), starts, 1000)
     other = played(test, rules, drawn(seed), starts, 1000)
