@@ -7,9 +7,9 @@
   oracle knows the hidden regime and holds its side, in the same environment, costs and stops included; as a position
   keeps its size while the account grows, it also closes every so many bars to open anew: the best of some such numbers
   counts. Both are judged on a market of their own.
-- noise: a walk that is fair in money, with real costs. Gross is the result before costs; turnover is held against a policy
-  that draws among the valid actions. The log price of `market.FAIR` is a martingale, so its price rises by half the variance
-  a bar: long positions earn that there, before costs. Here each regime drifts by as much down.
+- noise: a walk that is fair in money, with real costs. Gross is the result before costs; turnover is held against a
+  policy that draws among the valid actions. The log price of `market.FAIR` is a martingale, so its price rises by half
+  the variance a bar: long positions earn that there, before costs. Here each regime drifts by as much down.
 - klines: walk-forward on real candles. Trained on all bars before a part, played greedily through it, weights carried
   on; beside it flat, buy-and-hold unlevered, and a random policy that opens as often and is exposed as much.
 """
@@ -57,7 +57,7 @@ TREND = market.Params(
 FAIR_IN_MONEY = dataclasses.replace(market.FAIR, laws=tuple(
     market.Law(steady=-0.5 * market.FAIR.sigma * (market.FAIR.volatile_scale if place == market.VOLATILE else 1.0))
     for place in range(len(market.REGIMES))))
-"""The price is a martingale, not its logarithm: a drift of minus half the variance, in the regime's standard deviations."""
+"""The price is a martingale, not its logarithm: a drift of minus half the variance."""
 UP = np.array([law.steady > 0 for law in TREND.laws])
 ANEW = (5, 10, 15, 20, 30, 50, 100, 10_000)
 """Bars after which the oracle opens anew; the last: never."""
