@@ -109,13 +109,11 @@ def command(ctx: click.Context, settings: Settings, since: str | None, sample: i
     except ValueError as exc:
         raise click.UsageError(f"--since: {exc}") from None
     roster = configured(settings, agent_config, [agent.name for agent in built_agents()])
-    only = agents_named(agents)
+    only = None if agents is None else agents_named(agents)
     drawn = secrets.randbits(32) if sample_seed is None else sample_seed
     with judging(settings) as log:
         report = verify(log, roster, sample=sample, sample_seed=drawn, since=begin, patience_s=patience_s,
-                        fresh_s=fresh_s, budget=budget, codec=codec_of(settings))
-        if agents is not None:
-            report = report.of(only)
+                        fresh_s=fresh_s, budget=budget, codec=codec_of(settings), only=only)
         told = {} if evidence is None else {"evidence": write_evidence(report, log, settings, evidence)}
     if junit is not None:
         write(junit, as_junit(report))

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from schemas.catalogue import AGENTS
 from streams.log import Record
 from streams.unresolved import Standing
 
@@ -106,11 +107,7 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Report:
-    """All rows, the controls of the runs that are closed, and how the sample was drawn.
-
-    Attributes:
-        left_out: agents that were not to be judged.
-    """
+    """All rows, the controls of the runs that are closed, and how the sample was drawn."""
 
     at_ms: int
     sample: int
@@ -119,12 +116,12 @@ class Report:
     rows: tuple[Row, ...]
     controls: tuple[Verdict, ...] = ()
     alerts: tuple[Standing, ...] = ()
-    left_out: tuple[str, ...] = ()
 
-    def of(self, agents: Collection[str]) -> Report:
-        """The report on these agents alone: whoever runs some agents on purpose asks for those."""
-        return replace(self, rows=tuple(row for row in self.rows if row.agent in agents),
-                       left_out=tuple(row.agent for row in self.rows if row.agent not in agents))
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """Agents of the catalogue that were not to be judged."""
+        judged = {row.agent for row in self.rows}
+        return tuple(name for name in AGENTS if name not in judged)
 
     @property
     def exit_code(self) -> int:

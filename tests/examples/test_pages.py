@@ -68,8 +68,11 @@ def test_every_line_runs_and_prints(page: str, line: str, tree: Tree, settings: 
             running.until(lambda lines: "ready with 1 policies" in lines)
         return
     whole = f"{line} --until-eof --json < /dev/null" if line.startswith("quantum worker") else line
+    if line.startswith("quantum ingest"):
+        whole = f"{line} --limit 20 --json"  # two seconds of it
     done = tree.shell(whole, settings)
-    assert done.returncode == 0, done.stderr[-3000:]
+    judged = line.startswith("quantum verify")  # these few records prove little: it is for the command, not for them
+    assert done.returncode in ((0, 1, 3) if judged else (0,)), done.stderr[-3000:]
     assert done.stdout.strip()
 
 

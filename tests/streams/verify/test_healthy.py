@@ -165,7 +165,7 @@ def test_whoever_runs_some_agents_on_purpose_judges_those() -> None:
     run = stage(bars=260, without={"paper_execution", "meta_strategy", "ppo_trader", "risk_controller"})
     whole = run.judge()
     assert whole.exit_code == 1
-    part = whole.of(["features", "decision"])
+    part = run.judge(only=["features", "decision"])
     assert [row.agent for row in part.rows] == ["features", "decision"]
     assert part.exit_code in (0, 3), part
     assert {"paper_execution", "q_learning"} <= set(part.as_dict()["left_out"])
