@@ -56,8 +56,9 @@ test: lint ## Everything that must hold: lint, then all tests but the soak; PYTE
 	@$(BIN)/pytest -n 2 --dist loadfile $(PYTEST_ARGS)
 
 bench: $(VENV)/.bench.stamp ## Measure speed: each program in benchmarks/, one after the other
-	@for name in $(basename $(notdir $(filter-out %/__init__.py,$(wildcard benchmarks/*.py)))); do \
-		echo "== $$name"; $(BIN)/python -m benchmarks.$$name || exit 1; done
+	@failed=; for name in $(basename $(notdir $(filter-out %/__init__.py,$(wildcard benchmarks/*.py)))); do \
+		echo "== $$name"; $(BIN)/python -m benchmarks.$$name || failed="$$failed $$name"; done; \
+		test -z "$$failed" || { echo "failed:$$failed" >&2; exit 1; }
 
 soak: $(VENV)/.dev.stamp ## The tests that take minutes to hours
 	@$(BIN)/pytest -m soak $(PYTEST_ARGS)

@@ -60,7 +60,7 @@ def _converted(read: Any, data: bytes, kept: type[Any]) -> Any:
 
 
 def states(bars: int) -> dict[str, Any]:
-    """The largest state of each agent after so many bars."""
+    """The largest state of each agent after so many bars; `bars`, which makes them of trades, has none then."""
     driver = Driver({name: agent() for name, agent in ROSTER.items()}, codec=ObjectCodec())
     made = {f"S{seed}": generate(seed, bars) for seed in range(3)}
     driver.run(("market.candles", Candle(
@@ -68,9 +68,10 @@ def states(bars: int) -> dict[str, Any]:
         open=float(m.open[t]), high=float(m.high[t]), low=float(m.low[t]), close=float(m.close[t]),
         source="synthetic:0", origin="SYNTHETIC")) for t in range(bars) for symbol, m in made.items())
     sizes = Codec()
-    return {name: max((scope.state for fold in folds for scope in fold.scopes.values()),
-                      key=lambda state: len(sizes.encode_state(state)))
+    held = {name: [scope.state for fold in folds for scope in fold.scopes.values()]
             for name, folds in driver.folds.items()}
+    return {name: max(of_one, key=lambda state: len(sizes.encode_state(state)))
+            for name, of_one in held.items() if of_one}
 
 
 def microseconds(calls: list[Callable[[], Any]], repeat: int) -> list[float]:

@@ -16,10 +16,12 @@ import json
 import sys
 import time
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from random import Random
 from typing import Any
 
+from agents.contract import Agent
 from agents.roster import ROSTER
 from schemas.catalogue import AGENTS
 from schemas.codec import Codec
@@ -34,7 +36,7 @@ from streams.policies.ledger import LEDGER, read_ledger
 from streams.records import CE_ID, Incoming
 from streams.settings import Settings
 from streams.starting import StoredStarts
-from streams.verify.planted.stage import stage
+from streams.verify.planted.stage import honest, stage
 from streams.verify.view import Log, MemoryLog
 
 INPUT = AGENTS["q_learning"].input_topic
@@ -51,11 +53,10 @@ def copied(log: Log) -> MemoryLog:
     return other
 
 
-def derived(log: MemoryLog, codec: Codec) -> Report:
-    """`quantum policy rederive --all`."""
+def derived(log: MemoryLog, codec: Codec, agents: Mapping[str, Agent[Any]]) -> Report:
+    """`quantum policy rederive --all`, by the agents that made the log."""
     ledger = read_ledger(log.read(LEDGER), codec)
     asked = [v for versions in ledger.versions.values() for v in versions]
-    agents = {name: agent() for name, agent in ROSTER.items()}
     return Deriver(log, agents, codec, lambda agent: StoredStarts(log, codec, agent))(ledger, asked)
 
 
@@ -90,7 +91,7 @@ def judged(report: Report, place: str, same: bool) -> str:
     return "MATCH" if good and same else "WRONG"
 
 
-def flip(log: MemoryLog, codec: Codec, draw: Random) -> dict[str, Any]:
+def flip(log: MemoryLog, codec: Codec, agents: Mapping[str, Agent[Any]], draw: Random) -> dict[str, Any]:
     """Flip one bit of one experience in the learner's inbox, rederive, put it back; what came of it."""
     rows = [r for p in log.records[INPUT].values() for r in p if decoded(codec, r) is not None]
     record = draw.choice(rows)
@@ -102,7 +103,7 @@ def flip(log: MemoryLog, codec: Codec, draw: Random) -> dict[str, Any]:
     at[i] = record._replace(value=bytes(value))
     fields = changed(decoded(codec, record), decoded(codec, at[i]))
     began = time.perf_counter()
-    report = derived(log, codec)
+    report = derived(log, codec, agents)
     seconds = time.perf_counter() - began
     changed_to = plain(log, record.partition, codec)
     at[i] = record
@@ -123,18 +124,19 @@ def main() -> int:
     args = parser.parse_args()
     codec, draw = Codec(), Random(args.seed)
     if args.broker is None:
-        copy = stage(bars=450, symbols=("ALPHA", "BETA")).log
+        copy, agents = stage(bars=450, symbols=("ALPHA", "BETA")).log, honest()
     else:
+        agents = {name: agent() for name, agent in ROSTER.items()}
         with judging(Settings(broker=args.broker, topic_prefix=args.topic_prefix)) as log:
             copy = copied(log)
     began = time.perf_counter()
-    whole = derived(copy, codec)
+    whole = derived(copy, codec, agents)
     print(json.dumps({"undisturbed": whole.counts(), "seconds": round(time.perf_counter() - began, 2)}), flush=True)
     if set(whole.counts()) != {"MATCH"}:
         return 1
     found = []
     for _ in range(args.flips):
-        found.append(flip(copy, codec, draw))
+        found.append(flip(copy, codec, agents, draw))
         print(json.dumps(found[-1]), flush=True)
     counts = Counter(f["answer"] for f in found)
     print(json.dumps({"flips": args.flips, "answers": counts}))

@@ -40,6 +40,7 @@ from streams.ingest.synthetic import synthetic_market
 from streams.log import LogReader, Record, Start
 from streams.records import SOURCE_OFFSET, SOURCE_PARTITION, SOURCE_TOPIC, encode_event, header
 from streams.settings import Settings
+from streams.transport.logs import LIBRDKAFKA
 
 SYMBOLS = 60
 WARM_BARS = 347  # features are ready after 232, and policies begin after 20 decisions of 4 bars; the next bar decides
@@ -63,7 +64,7 @@ Times = dict[str, dict[Bar, float]]  # by place in the chain: when each bar got 
 # ---------------------------------------------------------------------- feeding and seeing
 def feed(settings: Settings, candles: Sequence[Candle], rate: float) -> dict[Bar, float]:
     """Send candles evenly; when each was handed to the producer."""
-    producer, codec = Producer({**settings.producer(), "linger.ms": 0}), Codec()
+    producer, codec = Producer({**settings.producer(), "linger.ms": 0}, logger=LIBRDKAFKA), Codec()
     topic, sent = settings.topic("market.candles"), {}
     records = [(c, encode_event(codec, "market.candles", c, candle_id(c), c.source)) for c in candles]
     producer.list_topics(topic, timeout=10)

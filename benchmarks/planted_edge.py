@@ -67,7 +67,7 @@ class _Lesson:
             if self._dealt is not None:
                 event = msgspec.structs.replace(event, reward_r=self._dealt[len(self.rewards) - 1])
                 return record._replace(event=event)
-        elif isinstance(event, PolicyRecord) and record.topic == "policy.ledger":
+        elif isinstance(event, PolicyRecord) and record.topic == "policy.ledger" and event.agent == LEARNER:
             self.policy = event
         return record
 

@@ -31,6 +31,7 @@ from streams.held import seal
 from streams.records import Incoming
 from streams.restore import restore
 from streams.settings import Settings
+from streams.transport.logs import LIBRDKAFKA
 from tests.streams.counting import CountingLearner, experience
 
 CODEC = Codec()
@@ -40,7 +41,7 @@ NAMES = ("q_learning.inbox", "q_learning.changelog", "state.blobs", "learning.ex
 def fill(settings: Settings, records: int, scopes: int) -> tuple[int, int]:
     """Write flushes until there are so many records; the records written and the input offset reached."""
     fold = PartitionFold(CountingLearner(), 0, CODEC)
-    producer, written, offset = Producer(settings.producer()), 0, -1
+    producer, written, offset = Producer(settings.producer(), logger=LIBRDKAFKA), 0, -1
     changelog = settings.topic("q_learning.changelog")
     event: Experience = experience("AUSDT", 1)
     symbols = [f"S{i:05d}" for i in range(scopes)]
@@ -92,7 +93,7 @@ def main() -> int:
             settings = settings.replace(broker=running.address)
             topics.apply(settings, only=NAMES)
             written, offset = fill(settings, args.records, args.scopes)
-            inbox = Producer(settings.producer())
+            inbox = Producer(settings.producer(), logger=LIBRDKAFKA)
             for _ in range(offset + 1):  # the input must reach as far as the state
                 while True:
                     try:

@@ -38,6 +38,7 @@ from streams import topics
 from streams.ingest.publish import candle_id
 from streams.records import encode_event
 from streams.settings import Settings
+from streams.transport.logs import LIBRDKAFKA
 from streams.worker import Worker, run_agents
 
 BAR_MS = 30 * 60_000
@@ -54,7 +55,7 @@ class Feed:
     def __init__(self, settings: Settings, bars: int, symbols: int) -> None:
         self._settings = settings
         self._codec = Codec()
-        self._producer = Producer({**settings.producer(), "linger.ms": 0})
+        self._producer = Producer({**settings.producer(), "linger.ms": 0}, logger=LIBRDKAFKA)
         self._markets = {f"MADE{i}": generate(i, bars) for i in range(symbols)}
         self._bars = bars
         self.at = 0
@@ -171,8 +172,10 @@ async def stalls(settings: Settings, config: PpoTraderConfig, seconds: float, ra
     feed.configure(enabled=False)
     roster = {name: ROSTER[name](config if name == "ppo_trader" else None) for name in agents}
     async with run_agents(settings, roster) as worker:
-        await asyncio.to_thread(feed.candles, bars)
         trader = next(h for h in worker.hosts if h.agent.name == "ppo_trader")
+        await _until(lambda: trader.lanes and all(lane.fold.sticky for lane in trader.lanes.values()),
+                     "the configuration")  # else a candle overtakes it, and a run begins
+        await asyncio.to_thread(feed.candles, bars)
         await _until(lambda: sum(lane.fold.counters.applied for lane in trader.lanes.values())
                      >= bars * symbols, "the window")
         gc.collect()

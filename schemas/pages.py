@@ -70,7 +70,8 @@ def _head() -> Iterator[str]:
         "Every topic with an event of its own: who writes and reads it, its key, how long it is kept, its fields and",
         "an example. Values are Avro (`schemas/avsc/<topic>.avsc`), keys UTF-8 text, times epoch milliseconds UTC.",
         "Fields marked with a ? may be null or left out. `quantum tail TOPIC` prints records as JSON;",
-        "`quantum produce TOPIC` sends JSON lines to the topics that you may write.", "",
+        "`quantum produce TOPIC` sends JSON lines to the topics that you may write. Where 4 partitions are named,",
+        "`quantum topics apply --partitions N` makes others of that number.", "",
         "| topic | event | key | partitions | kept | written by | read by |", "|---|---|---|---|---|---|---|",
     )
     for t in described():

@@ -16,6 +16,7 @@ from schemas import catalogue
 from schemas.catalogue import AGENTS, TOPICS, AgentIO, Topic
 from streams.blobs import TOPIC as BLOBS
 from streams.settings import Settings
+from streams.spread import spread, spread_over
 from streams.unresolved import TOPIC as ALERTS
 
 Operation = Literal["Read", "Write", "Describe"]
@@ -79,7 +80,7 @@ def _topics(io: AgentIO) -> Iterator[tuple[str, Operation]]:
 def topics_of(rights: Iterable[Acl], settings: Settings) -> list[Topic]:
     """Topics of the catalogue that the rights are about, in its order: somebody has to make them."""
     names = {a.name for a in rights if a.resource == "Topic"}
-    return [t for t in catalogue.built_topics() if settings.topic(t.name) in names]
+    return [spread_over(t, spread(settings, {})) for t in catalogue.built_topics() if settings.topic(t.name) in names]
 
 
 def internal(topic: Topic) -> bool:

@@ -27,6 +27,7 @@ from streams.policies.ledger import LEDGER, read_ledger
 from streams.records import CE_ID, Incoming, Outgoing, encode_event, header, readable
 from streams.settings import Settings
 from streams.starting import StoredStarts
+from streams.transport.logs import LIBRDKAFKA
 
 COMMANDS, CLOCK, RISK_MODES = "policy.commands", "system.clock", "risk.mode.changed"
 ACK_S = 15.0
@@ -272,7 +273,7 @@ def said(settings: Settings, record: Outgoing) -> str:
         NoBroker: it was not acknowledged in time.
     """
     name = header(record.headers, CE_ID)
-    producer, place, problem = Producer(settings.producer()), "", ""
+    producer, place, problem = Producer(settings.producer(), logger=LIBRDKAFKA), "", ""
 
     def delivered(error: Any, message: Any) -> None:
         nonlocal place, problem

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 
+from streams.heard import result_of
+
 if TYPE_CHECKING:
     from streams.settings import Settings
 
@@ -93,7 +95,7 @@ def members(admin: AdminClient, groups: Collection[str], timeout_s: float) -> di
 
 def _size(answer: Any, timeout_s: float) -> int:
     try:
-        return len(answer.result(timeout_s).members)
+        return len(result_of(answer, timeout_s).members)
     except KafkaException as exc:
         if exc.args[0].code() == KafkaError.GROUP_ID_NOT_FOUND:
             return 0

@@ -32,6 +32,7 @@ from streams.log import NoBroker
 from streams.records import encode_event
 from streams.settings import Settings
 from streams.subjects import codec_for
+from streams.transport.logs import LIBRDKAFKA
 from streams.verify.controls import NEEDED, REVEAL
 
 OUTCOMES = NEEDED
@@ -136,7 +137,7 @@ def reveal(settings: Settings, lab: Lab, published: Mapping[str, int]) -> Contro
     """
     event, codec = revealed(lab, published), codec_for(settings, writes=True)
     row = encode_event(codec, REVEAL, event, f"reveal:{lab.run_id}/{event.ts_ms}", event.source)
-    producer = Producer(settings.producer())
+    producer = Producer(settings.producer(), logger=LIBRDKAFKA)
     producer.produce(settings.topic(REVEAL), row.value, row.key, headers=list(row.headers))
     if producer.flush(_ACK_S):
         raise NoBroker(f"the broker {settings.broker} did not acknowledge {REVEAL}")

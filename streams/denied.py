@@ -14,6 +14,7 @@ import confluent_kafka as ck
 from confluent_kafka.admin import AclOperation, AdminClient
 
 from streams.acls import Acl, acls
+from streams.heard import result_of
 from streams.settings import Settings
 
 ANSWER_S = 8.0
@@ -91,7 +92,7 @@ def missing(settings: Settings, rights: Iterable[Acl]) -> list[Acl]:
 def _operations(future: Any) -> Collection[str] | None:
     """Names of the operations that are allowed; None where the broker does not say."""
     try:
-        found = future.result(ANSWER_S).authorized_operations
+        found = result_of(future, ANSWER_S).authorized_operations
     except ck.KafkaException as exc:
         return () if exc.args[0].code() in RIGHTS else None
     except NoAnswerInTime:

@@ -13,6 +13,8 @@ from typing import Any
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 
+from streams.heard import result_of
+
 Place = tuple[str, int]
 _OUTDATED = frozenset({KafkaError.FENCED_LEADER_EPOCH, KafkaError.UNKNOWN_LEADER_EPOCH})
 
@@ -42,4 +44,4 @@ def _asked(admin: AdminClient, places: Collection[Place], spec: Any, timeout_s: 
     if not places:
         return {}
     answers = admin.list_offsets({TopicPartition(*place): spec for place in places}, request_timeout=timeout_s)
-    return {(at.topic, at.partition): int(answer.result(timeout_s).offset) for at, answer in answers.items()}
+    return {(at.topic, at.partition): int(result_of(answer, timeout_s).offset) for at, answer in answers.items()}

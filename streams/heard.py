@@ -7,9 +7,11 @@ the 1,024 keys of thread storage that a process has. With `Heard` and `weakly` a
 
 from __future__ import annotations
 
+import copy
 import weakref
 from collections import deque
 from collections.abc import Callable
+from concurrent.futures import Future
 from typing import Any
 
 from confluent_kafka import KafkaError
@@ -36,6 +38,21 @@ class Heard:
     def clear(self) -> None:
         """Forget them: the broker answered."""
         self.errors.clear()
+
+
+def result_of(answer: Future[Any], timeout_s: float) -> Any:
+    """What an `AdminClient` found, or the failure that it keeps, as one of its own.
+
+    Raised itself, the failure would refer to the frames that it passed, one of which has the future that keeps it.
+
+    Raises:
+        KafkaException: no answer, or a refusal.
+        TimeoutError: no answer in time.
+    """
+    failed = answer.exception(timeout_s)
+    if failed is not None:
+        raise copy.copy(failed)
+    return answer.result()
 
 
 def weakly(method: Callable[..., None]) -> Callable[..., None]:

@@ -165,16 +165,20 @@ class AgentHost:
         except InputLost as lost:
             raise self.log.of_restoring(lost) from lost
         self.log.check_inputs(restored, committed, seen)
-        starts = {tp: found.start for tp, found in restored.items()}
+        starts, first = {tp: found.start for tp, found in restored.items()}, {}
         if sources:
-            starts |= await loop.run_in_executor(None, self.log.source_starts, sources, committed, restored, seen,
-                                                 stale)
+            bounds = await loop.run_in_executor(None, self.log.source_starts, sources, committed, restored, seen, stale)
+            first = await loop.run_in_executor(None, self.log.settings_first, sources, bounds, stale)
+            starts |= {tp: start for tp, (start, _) in bounds.items()}
         relay = Relay(self.io, wire=self.settings.topic, producer=producer, committer=committer, stats=self.stats,
                       fail=self.fail)
         if stale() or len(starts) < len(tps):
             return {}  # the group has moved on; a fence now would shut the new owner out
         await self._wipe(restored)
         await relay.take_up(sources, seen.partitions[self._input], seen.ids)
+        for tp, records in first.items():
+            await relay.lanes[tp].take(records)
+            starts[tp] = (records[-1].offset() or 0) + 1 if records else starts[tp]
         if stale():
             return {}
         self._committer, self._relay, self.log.seen = committer, relay, seen

@@ -169,7 +169,8 @@ def _path(name: str) -> Path | None:
     return Path(spec.origin) if spec is not None and spec.origin and spec.origin.endswith(".py") else None
 
 
-def _imports(name: str, path: Path, source: bytes) -> Iterable[str]:
+@cache
+def _imports(name: str, path: Path, source: bytes) -> frozenset[str]:
     """Modules that a source imports, with the packages above them; `from a import b` counts `a` and `a.b`."""
     package = name if path.name == "__init__.py" else name.rpartition(".")[0]
     found: set[str] = set()
@@ -183,4 +184,4 @@ def _imports(name: str, path: Path, source: bytes) -> Iterable[str]:
                 above = parts[: len(parts) - node.level + 1]
                 base = ".".join((*above, base) if base else above)
             found |= {base} | {f"{base}.{alias.name}" for alias in node.names}
-    return {".".join(n.split(".")[:i]) for n in found for i in range(1, n.count(".") + 2)}
+    return frozenset(".".join(n.split(".")[:i]) for n in found for i in range(1, n.count(".") + 2))

@@ -9,6 +9,7 @@ flushes grow with the load while latency does not wait for them.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from time import perf_counter, thread_time
@@ -39,7 +40,9 @@ FLUSH_SHARE = 1 / 256  # of the event loop's time, which some dozens of partitio
 MANY_RECORDS = 64  # fewer are not worth columns
 CHUNK_RECORDS = 10_000  # most that are taken in columns at once, and least, however long they take
 LEAST_RECORDS = 1_000
+FOLD_SHARE = 1 / 16  # of the fold's own time, in columns: a second of that is a million records, which flush sooner
 UNFLUSHED_RECORDS = 50_000  # the fold waits when so many records await their flush
+UNFLUSHED_IN_COLUMNS = 500_000  # the same where a record is folded in less than a microsecond
 
 
 class FoldLane:
@@ -86,8 +89,12 @@ class FoldLane:
         self._flushed = fold.offset
         self._unflushed = 0
         self._flush_s = 0.0  # what the newest flush took of the event loop's time
+        self._fold_s = 0.0  # what was folded since took
+        self._most = UNFLUSHED_RECORDS if self._many is None else UNFLUSHED_IN_COLUMNS
         self._room = asyncio.Event()
         self._room.set()
+        self._full = asyncio.Event()  # the contrary
+        self._worth = asyncio.Event()  # a flush costs little beside what was folded since the last one
         self._flusher: asyncio.Task[None] | None = None
 
     async def take(self, records: Sequence[Any]) -> None:
@@ -129,8 +136,12 @@ class FoldLane:
             self.broken = True  # folded, but not published: nothing of this may be flushed
             raise
         self._unflushed += count
-        if self._unflushed >= UNFLUSHED_RECORDS:
+        self._fold_s += step_began - began
+        if self._unflushed >= self._most:
             self._room.clear()
+            self._full.set()
+        if self._many is not None and self._fold_s * FOLD_SHARE > self._flush_s:
+            self._worth.set()
         self._stats.folded(self.tp.partition, count, len(rows), fold.offset, fold.counters,
                            step_began - began)
         return at
@@ -178,7 +189,10 @@ class FoldLane:
         try:
             while (self.fold.offset > self._flushed or self.fold.keeper.unsaved) and not self.broken:
                 await self.flush()
-                await asyncio.sleep(min(max(FLUSH_INTERVAL_S, self._flush_s / FLUSH_SHARE), FLUSH_INTERVAL_MAX_S))
+                await _set_within(self._full, FLUSH_INTERVAL_S)
+                if not self._full.is_set():
+                    most = min(self._flush_s / FLUSH_SHARE, FLUSH_INTERVAL_MAX_S)
+                    await _set_within(self._worth, max(most - FLUSH_INTERVAL_S, 0))
         except asyncio.CancelledError:
             raise
         except Exception as exc:
@@ -194,6 +208,9 @@ class FoldLane:
                     return
                 acks, self._acks = self._acks, []
                 count, self._unflushed, offset = self._unflushed, 0, self.fold.offset
+                self._fold_s = 0.0
+                self._full.clear()
+                self._worth.clear()
                 began = perf_counter()
                 try:
                     flush = self.fold.flush()
@@ -243,3 +260,10 @@ class FoldLane:
         self._room.set()
         if self._flusher is not None:
             self._flusher.cancel()
+
+
+async def _set_within(event: asyncio.Event, most_s: float) -> None:
+    """Until an event is set, or so long."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(most_s):
+            await event.wait()

@@ -40,6 +40,10 @@ Place = tuple[str, int]
 TIMEOUT_S = 10.0
 POLL_S = 0.2
 BATCH = 2000
+WAIT_MS = 50
+PIECEWISE_MS = 5
+"""For whoever reads piece by piece: at the end of a piece a request may wait at the broker, and the next question,
+which goes by the same connection, waits behind it."""
 GONE = frozenset({KafkaError._ALL_BROKERS_DOWN, KafkaError._TRANSPORT, KafkaError._RESOLVE, KafkaError._TIMED_OUT,
                    KafkaError._AUTHENTICATION, KafkaError._SSL})
 _LOGGER = logging.getLogger("streams.log")
@@ -135,12 +139,13 @@ class LogReader:
     Args:
         settings: broker, security and topic prefix.
         timeout_s: how long the broker may take to answer.
+        wait_ms: how long the broker holds a request for records that are not there yet.
 
     Raises:
         NoBroker: from every method, where the broker does not answer.
     """
 
-    def __init__(self, settings: Settings, timeout_s: float = TIMEOUT_S) -> None:
+    def __init__(self, settings: Settings, timeout_s: float = TIMEOUT_S, *, wait_ms: int = WAIT_MS) -> None:
         self._settings = settings
         self._timeout_s = timeout_s
         self._prefix = settings.topic("")
@@ -153,7 +158,8 @@ class LogReader:
             "enable.auto.offset.store": False,
             "enable.partition.eof": True,
             "auto.offset.reset": "earliest",  # retention may delete the start while we seek to it
-            "fetch.wait.max.ms": 50,
+            "fetch.wait.max.ms": wait_ms,
+            "fetch.queue.backoff.ms": 5,
             "queued.max.messages.kbytes": 16384,
             "error_cb": self._heard,
         }, logger=_LOGGER)
@@ -197,13 +203,15 @@ class LogReader:
         return int(low), int(end)
 
     def read(self, topic: str, *, partitions: Collection[int] | None = None,
-             start: Start | Mapping[int, int] = BEGINNING, follow: bool = False) -> Iterator[Record]:
+             start: Start | Mapping[int, int] = BEGINNING, until: Mapping[int, int] | None = None,
+             follow: bool = False) -> Iterator[Record]:
         """Records of a topic, in order within a partition.
 
         Args:
             topic: catalogue name.
             partitions: which ones; None is all.
             start: where to begin, or an offset for each partition (partitions without one are left out).
+            until: one past the last offset to read of a partition; what lies behind it is not even fetched.
             follow: go on at the end and wait for more; ends only when the caller stops.
 
         Raises:
@@ -218,7 +226,8 @@ class LogReader:
             raise NoTopic(f"{self._settings.topic(topic)} has no partition {missing}; it has 0 to {there[-1]}")
         bounds = {p: self.bounds(topic, p) for p in sorted(wanted)}
         begin = self._begin(topic, bounds, start)
-        ends = {p: end for p, (_, end) in bounds.items() if follow or begin[p] < end}
+        last = {p: min(end, (until or {}).get(p, end)) for p, (_, end) in bounds.items()}
+        ends = {p: end for p, end in last.items() if follow or begin[p] < end}
         yield from self._assigned({(topic, p): (begin[p], end) for p, end in ends.items()}, follow, None)
 
     def scan(self, ranges: Mapping[Place, tuple[int, int]],

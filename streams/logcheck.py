@@ -27,7 +27,7 @@ from streams.samelog import (
 )
 from streams.settings import Settings
 from streams.transport.poll import FetchFailed
-from streams.transport.recover import watermarks
+from streams.transport.recover import read_to_end, watermarks
 
 log = logging.getLogger(__name__)
 
@@ -96,8 +96,9 @@ class LogCheck:
                               state_lost(self.agent, tp, self._changelog, at, found.start))
 
     def source_starts(self, sources: Mapping[TP, str], committed: Mapping[TP, int | None],
-                      restored: Mapping[TP, Restored], seen: Seen, stop: Callable[[], bool]) -> dict[TP, int]:
-        """Offset at which the relay goes on with each source partition; fewer where `stop` answers true.
+                      restored: Mapping[TP, Restored], seen: Seen, stop: Callable[[], bool],
+                      ) -> dict[TP, tuple[int, int]]:
+        """Offset at which the relay goes on with each source partition, and its end; fewer where `stop` answers true.
 
         Raises:
             LogChanged: one cannot be copied on.
@@ -112,8 +113,22 @@ class LogCheck:
                 log.warning("%s", begin.remark)
             elif begin.remark is not None:
                 self._trouble(f"{self.agent}:{tp.topic}-{tp.partition}", begin.remark)
-            starts[tp] = begin.offset
+            starts[tp] = begin.offset, bounds[1]
         return starts
+
+    def settings_first(self, sources: Mapping[TP, str], starts: Mapping[TP, tuple[int, int]],
+                       stop: Callable[[], bool]) -> dict[TP, list[ck.Message]]:
+        """What every partition of the inbox is told, configurations and commands, and is not copied yet.
+
+        Copied before anything else it comes first, whichever topic the consumer would have read first: bars that
+        overtake a configuration which stands on the log before them would be folded by another.
+        """
+        found: dict[TP, list[ck.Message]] = {
+            tp: [] for tp, topic in sources.items()
+            if self.io.reads[topic] == "broadcast" and tp in starts and starts[tp][0] < starts[tp][1]}
+        read_to_end(self._settings.client(), found, lambda tp, message: found[tp].append(message), stop,
+                    {tp: starts[tp][0] for tp in found})
+        return found
 
     def _trouble(self, component: str, reason: str) -> None:
         log.error("%s", reason)

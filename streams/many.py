@@ -25,6 +25,7 @@ from schemas.refused import Refused
 from streams.fold import PartitionFold, Scope
 from streams.records import Incoming, Outgoing, headers_of
 
+WEIGHED_BYTES = 256
 FEW = 16  # so few records are stepped one by one
 
 
@@ -48,6 +49,11 @@ class Packed:
 
     def __len__(self) -> int:
         return len(self.offset_N)
+
+    @property
+    def weight(self) -> int:
+        """Records, or as many of `WEIGHED_BYTES` as their bytes would make: what waits in memory is counted so."""
+        return max(len(self), len(self.data) // WEIGHED_BYTES)
 
     def part(self, start: int, end: int) -> Packed:
         """The records from start to end."""

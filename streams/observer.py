@@ -20,6 +20,7 @@ from schemas.refused import Refused
 from streams.records import CE_ID, header, headers_of, output_id
 from streams.settings import Settings
 from streams.subjects import codec_for
+from streams.topics import ANSWER_S
 from streams.transport.logs import LIBRDKAFKA
 
 WATCHED = (
@@ -97,9 +98,11 @@ class Observer:
             **settings.client(), "group.id": f"{settings.app_id}.observer", "enable.auto.commit": False,
             "enable.partition.eof": False, "fetch.wait.max.ms": 200, "fetch.min.bytes": 500_000,
         }, logger=LIBRDKAFKA)
-        names = [*WATCHED, *(t.name for t in TOPICS.values() if t.built and t.name.endswith(".dlq"))]
+        there = self._consumer.list_topics(timeout=ANSWER_S).topics
         self._consumer.assign([
-            TopicPartition(settings.topic(name), p, 0) for name in names for p in range(TOPICS[name].partitions)
+            TopicPartition(name, p, 0)
+            for name in map(settings.topic, (*WATCHED, *(t for t in TOPICS if t.endswith(".dlq")))) if name in there
+            for p in there[name].partitions
         ])
         self._thread = threading.Thread(target=self._run, name="observer", daemon=True)
 

@@ -24,6 +24,7 @@ from schemas.released import newest
 from streams.log import NoBroker
 from streams.records import Outgoing, encode_event
 from streams.settings import Settings
+from streams.transport.logs import LIBRDKAFKA
 
 ACK_S = 30.0
 TYPE = "type"  # `quantum decode` and `quantum tail` write it; it may be left out
@@ -123,7 +124,7 @@ class Sender:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._producer = Producer(settings.producer())
+        self._producer = Producer(settings.producer(), logger=LIBRDKAFKA)
         self._problems: list[str] = []
         self.places: dict[int, str] = {}
 

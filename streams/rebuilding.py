@@ -245,7 +245,7 @@ def write(settings: Settings, made: Rebuilt, why: str) -> None:
 
 def _send(settings: Settings, made: Rebuilt, rows: Iterable[tuple[str, bytes | None, bytes | None, Headers]]) -> None:
     problems: list[str] = []
-    producer = Producer({**settings.producer(), "enable.gapless.guarantee": "true"})
+    producer = Producer({**settings.producer(), "enable.gapless.guarantee": "true"}, logger=LIBRDKAFKA)
 
     def told(error: Any, _: Any) -> None:
         if error is not None:

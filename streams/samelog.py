@@ -23,7 +23,7 @@ from confluent_kafka.admin import AdminClient
 from faust.types import TP
 
 from streams.fold import PartitionFold
-from streams.heard import Heard
+from streams.heard import Heard, result_of
 from streams.restore import InputLost
 from streams.transport.logs import passing
 from streams.transport.timeouts import MISSING_S, WATCH_S
@@ -134,7 +134,7 @@ class Cluster:
 
 def _unless_missing(answer: Any) -> Any:
     try:
-        return answer.result(WATCH_S)
+        return result_of(answer, WATCH_S)
     except ck.KafkaException as exc:
         if exc.args[0].code() == ck.KafkaError.UNKNOWN_TOPIC_OR_PART:
             return None

@@ -81,6 +81,8 @@ class Settings(BaseSettings):
             who reaches it.
         trainers: trainer processes at a time in a worker, over all of its agents; others wait for their turn.
         replication_factor: of topics that `topics apply` creates; -1: the broker's default.
+        partitions: of topics that are spread by symbol, and so how many workers can share an agent; None: as many as
+            `market.candles` has on the broker, and 4 where it is not there yet.
         log_level: least level that a worker logs.
         log_format: `console`: lines for people, `json`: an object a line. `text` is a former name of `console`.
         broker_port: first port tried by the embedded broker.
@@ -111,6 +113,7 @@ class Settings(BaseSettings):
     metrics_host: str = Field(default=LOOPBACK, min_length=1, max_length=255)
     trainers: int = Field(default=1, ge=1, le=64)
     replication_factor: int = Field(default=-1, ge=-1, le=32)
+    partitions: int | None = Field(default=None, ge=1, le=1000)
     broker_heap_mb: int = Field(default=512, ge=128)
     kafka_home: Path | None = None
     registry: str | None = None

@@ -2,6 +2,8 @@
 
 `check` says what differs and changes nothing. `apply` creates what is missing and sets configs; it never deletes, and
 it adds partitions only to a topic that never held a record, because more partitions move keys.
+
+Topics that the catalogue spreads by symbol all have the same number of partitions (`streams.spread`).
 """
 
 from __future__ import annotations
@@ -24,10 +26,11 @@ from confluent_kafka.admin import (
     ResourceType,
 )
 
-from schemas.catalogue import TOPICS, Topic, built_topics
+from schemas.catalogue import MARKET_PARTITIONS, TOPICS, Topic, built_topics
 from streams import denied
-from streams.heard import Heard
+from streams.heard import Heard, result_of
 from streams.settings import Settings
+from streams.spread import spread, spread_over
 
 ANSWER_S = 8.0  # a broker in reach answers in milliseconds, one that is just starting in seconds
 ASK_S = 1.0  # between two looks whether it was refused
@@ -124,17 +127,23 @@ def check(settings: Settings, only: Collection[str] | None = None) -> list[Diffe
         BrokerUnreachable, TopicsError, KeyError: no answer; a refusal; a name that the catalogue does not have.
     """
     client, partitions = connect(settings)
-    return _differences(client, settings, _wanted(only), partitions)
+    return _differences(client, settings, _wanted(only, spread(settings, partitions)), partitions)
 
 
-def apply(settings: Settings, only: Collection[str] | None = None) -> list[Change]:
+def apply(settings: Settings, only: Collection[str] | None = None,
+          otherwise: int = MARKET_PARTITIONS) -> list[Change]:
     """Make the broker's topics what the catalogue says, where that is safe; returns what was done and what was left.
+
+    Args:
+        settings: broker and prefix.
+        only: as for `check`.
+        otherwise: partitions to spread by symbol over where neither the settings nor the broker say how many.
 
     Raises:
         BrokerUnreachable, TopicsError, KeyError: as `check`.
     """
     client, partitions = connect(settings)
-    wanted = _wanted(only)
+    wanted = _wanted(only, spread(settings, partitions, otherwise))
     created = [t for t in wanted if settings.topic(t.name) not in partitions]
     changes = [
         Change(topic=t.name, action="created", setting="topic", before=None, after=f"{t.partitions} partitions")
@@ -151,9 +160,10 @@ def apply(settings: Settings, only: Collection[str] | None = None) -> list[Chang
     return changes + [_repartition(client, settings, d) for d in differences if d.setting == PARTITIONS]
 
 
-def _wanted(only: Collection[str] | None) -> list[Topic]:
+def _wanted(only: Collection[str] | None, partitions: int) -> list[Topic]:
     """Each once: confluent-kafka dies of a name that stands twice in what is to be created."""
-    return built_topics() if only is None else [TOPICS[name] for name in dict.fromkeys(only)]
+    named = built_topics() if only is None else [TOPICS[name] for name in dict.fromkeys(only)]
+    return [spread_over(topic, partitions) for topic in named]
 
 
 def _differences(
@@ -223,7 +233,7 @@ def _answers(client: AdminClient, places: list[TopicPartition]) -> bool:
     futures = client.list_offsets({place: OffsetSpec.latest() for place in places}, request_timeout=WORK_S)
     try:
         for future in futures.values():
-            future.result(timeout=WORK_S)
+            result_of(future, WORK_S)
     except KafkaException:  # whatever it is, the caller asks again until its deadline
         return False
     return True
@@ -274,7 +284,7 @@ def _with(change: Change, **values: str) -> Change:
 
 def _result(future: Any, what: str, ignored: tuple[int, ...] = ()) -> Any:
     try:
-        return future.result(timeout=WORK_S)
+        return result_of(future, WORK_S)
     except KafkaException as exc:
         error: KafkaError = exc.args[0]
         if error.code() in ignored:

@@ -68,7 +68,7 @@ async def in_memory(job: Job, settings: Settings, watch: Watch) -> None:
             watch.start()
             records = batch.take()
             plain = [record for record in records if not isinstance(record, Packed)]
-            if job.columns:  # the first ones come as objects
+            if job.columns:  # objects where `streams.transport.raw` is not available
                 units = ([packed(plain)] if plain else []) + [r for r in records if isinstance(r, Packed)]
                 for unit in units:
                     many[batch.tp.partition].apply(unit)

@@ -12,6 +12,7 @@ from benchmarks.engines.task import PARTITIONS, SYMBOLS, WINDOW_MS, Windows
 from schemas.codec import Codec
 from schemas.events import MarketTrade
 from streams.settings import Settings
+from streams.transport.logs import LIBRDKAFKA
 from streams.transport.murmur2 import partition_of
 
 START_MS = 1_700_000_000_000 // WINDOW_MS * WINDOW_MS
@@ -52,7 +53,7 @@ class Trades:
         """Write them as a feed of ours does, but uncompressed: aiokafka reads lz4 only with another package."""
         codec = Codec()
         producer = ck.Producer({**settings.producer(), "compression.type": "none", "linger.ms": 50,
-                                "queue.buffering.max.messages": 500_000})
+                                "queue.buffering.max.messages": 500_000}, logger=LIBRDKAFKA)
         for trade in self.events():
             value, key = codec.encode("market.trades", trade), trade.symbol.encode()
             while True:

@@ -13,6 +13,8 @@ from streams.broker.java import Java
 from streams.settings import LOOPBACK
 
 INTERNAL_PARTITIONS = 4  # of the topics for offsets, transactions and share groups: one node needs no 50
+COLLECTOR = ("-XX:+UseParallelGC", "-XX:MetaspaceSize=128m", "-XX:ReservedCodeCacheSize=128m")
+"""Short pauses (docs/decisions/0183): all cores collect; there is room for all classes and compiled code at once."""
 
 
 @dataclass(frozen=True)
@@ -165,8 +167,7 @@ def java_command(java: Java, class_path: str, layout: Layout, heap_mb: int, shor
     Args:
         short_run: compile little: starts faster and runs slower, for tests.
     """
-    flags = [f"-Xmx{heap_mb}m", "-XX:+UseSerialGC", "-Djava.awt.headless=true",
-             f"-Dlog4j2.configurationFile={layout.log4j}"]
+    flags = [f"-Xmx{heap_mb}m", *COLLECTOR, "-Djava.awt.headless=true", f"-Dlog4j2.configurationFile={layout.log4j}"]
     if short_run:
         flags.append("-XX:TieredStopAtLevel=1")
     return [str(java.path), *flags, "-cp", class_path]

@@ -56,6 +56,9 @@ SAMPLE_COSTS = Costs(fee_bps=0.35, half_spread_bps=0.25, slippage_bps=0.1)
 @click.option("--base-url", metavar="URL", default=BASE_URL, show_default=True, help="Where --symbols fetches from.")
 @click.option("--candles", type=click.IntRange(min=500), default=15_000, show_default=True,
               help="Publish at most this many candles, oldest first.")
+@click.option("--partitions", type=click.IntRange(1, 1000),
+              help="Of topics that are spread by symbol. Default: as the log has, and 1 for a new one: an agent runs "
+                   "in one of the two workers here, so more would only cost.")
 @click.option("--lead", type=click.IntRange(min=1), default=96, show_default=True,
               help="Bars that the candles may run ahead of the slowest agent.")
 @click.option("--outcomes", type=click.IntRange(min=0), default=controls.OUTCOMES, show_default=True,
@@ -65,8 +68,8 @@ SAMPLE_COSTS = Costs(fee_bps=0.35, half_spread_bps=0.25, slippage_bps=0.1)
               help="Keep the log in this folder. Where one is there, of a demo that was killed, go on from it.")
 @json_option
 @settings_options
-def command(settings: Settings, klines: tuple[Path, ...], symbols: str | None, base_url: str, candles: int, lead: int,
-            outcomes: int, keep: bool, resume: Path | None, as_json: bool) -> int:
+def command(settings: Settings, klines: tuple[Path, ...], symbols: str | None, base_url: str, candles: int,
+            partitions: int | None, lead: int, outcomes: int, keep: bool, resume: Path | None, as_json: bool) -> int:
     """Run the main job: Kafka, every agent, real candles, live.
 
     Starts an embedded Apache Kafka with an empty log (or uses --broker), makes the topics, starts the agents in two
@@ -86,19 +89,20 @@ def command(settings: Settings, klines: tuple[Path, ...], symbols: str | None, b
         drawn = aside.submit(controls.draw, settings.seed, taken=loaded.symbols) if outcomes else None
         here = stack.enter_context(_broker(settings, keep, resume, console))
         up_s = time.monotonic() - started
-        topics.apply(here)
+        topics.apply(here.replace(partitions=partitions or here.partitions), otherwise=1)
         before = earlier(here)
+        workers = stack.enter_context(_workers(here))
         demo_trader.configure(here, loaded)
         observer = Observer(here)
         stack.callback(observer.stop)
-        workers = stack.enter_context(_workers(here))
         lab = None if drawn is None else drawn.result()
         feeds = [Feed(here, loaded, costs=costs, lead=lead, before=before)]
         if lab is not None:
             feeds.append(Feed(here, lab.loaded, costs=lab.costs, lead=controls.LEAD, own_clocks=True,
                               outcomes=outcomes, before=before))
         observer.start()
-        testing = stack.enter_context(self_test())
+        demo_trader.await_taken(here, lambda: _alive(workers))
+        testing = stack.enter_context(self_test())  # not before: it would keep the broker and the workers from starting
         result = _run(feeds, LiveTable(len(loaded), loaded.symbols, outcomes), observer, workers, console, started)
         result["broker_up_s"] = round(up_s, 1)
         if lab is not None:

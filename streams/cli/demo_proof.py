@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import replace
 from multiprocessing import get_context
 from typing import Any
@@ -19,20 +19,19 @@ from rich.text import Text
 
 from schemas.catalogue import AGENTS, built_agents
 from streams.cli.agents import configured
-from streams.cli.reading import reading
+from streams.cli.recheck import judging
 from streams.cli.verify import state_text
 from streams.settings import Settings
 from streams.subjects import codec_for
 from streams.trainers.process import give_way
-from streams.verify.brokered import BrokerLog
 from streams.verify.cells import KINDS, RED, Report
 from streams.verify.judge import verify
 
 BUDGET = 12_000
-"""Input records folded again for each agent: some seconds. `quantum verify` alone folds all."""
+"""Input records folded again for each agent, from a checkpoint on where it has more; `quantum verify`: 200,000."""
 FITS = 1  # training runs of the PPO trader performed again
 SELF_TEST_S = 300.0  # it takes some 20 s of processor time; machines may be busy
-OTHER_HALF = ("paper_execution", "experience", "meta_strategy", "risk_controller")
+OTHER_HALF = ("features", "paper_execution", "experience", "meta_strategy", "risk_controller")
 """Judged by a process of its own: about half of the work, the controls aside."""
 
 
@@ -75,7 +74,7 @@ def _judged(settings: Settings, sample_seed: int) -> Report:
 def judge(settings: Settings, names: list[str], sample_seed: int, controls: bool = False) -> Report:
     """Some of the agents, and the controls where asked for."""
     roster = configured(settings, (), [agent.name for agent in built_agents()])
-    with reading(settings) as reader, closing(BrokerLog(settings, reader)) as log:
+    with judging(settings) as log:
         return verify(log, roster, sample_seed=sample_seed, budget=BUDGET, only=names, controls=controls,
                       fits=FITS, codec=codec_for(settings))
 

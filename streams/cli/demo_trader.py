@@ -7,15 +7,20 @@ The controls are SYNTHETIC, and those it leaves out by itself.
 from __future__ import annotations
 
 import json
+import time
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import closing
 from math import ceil
 from typing import Any
+
+import click
 
 from agents.roster import ROSTER
 from schemas.codec import Codec
 from schemas.events import PolicyConfig, TraderDecision, TrainingCompleted
 from streams.commanding import said
+from streams.commits import Commits
 from streams.configuring import TOPIC, standing
 from streams.ingest import Loaded
 from streams.log import LogReader, Start
@@ -27,6 +32,7 @@ NAME, COMPLETED, DECISIONS = "ppo_trader", "rl_v3.training.completed", "rl_v3.de
 INTERVAL = "rl_v3.training.interval_minutes"
 RUNS = 3
 """Slots that the candles are divided into; a run takes a process of its own, and about a second of its time."""
+TAKEN_S = 60.0  # the workers start within some seconds
 MINUTE_MS, DAY_MINUTES = 60_000, 24 * 60
 MAX_MINUTES = 366 * DAY_MINUTES
 
@@ -42,6 +48,29 @@ def configure(settings: Settings, loaded: Loaded) -> None:
     event = PolicyConfig(config_id="config-demo", agent=NAME, ts_ms=0, values=values, actor="quantum demo",
                          reason=f"some {RUNS} training runs over all candles, not one a bar")
     said(settings, encode_event(codec, TOPIC, event, event.config_id, event.actor))
+
+
+def await_taken(settings: Settings, look: Callable[[], None]) -> None:
+    """Until the trader's inbox holds the configurations that stand on the log: what a relay copies first comes first,
+    and candles that overtook the schedule would be trained by the default one, at every bar.
+
+    Args:
+        settings: broker and names.
+        look: called between two looks; raises where the workers are gone.
+
+    Raises:
+        click.ClickException: they are not taken in time.
+    """
+    with LogReader(settings) as log:
+        _, end = log.bounds(TOPIC, 0)
+    place, give_up = (settings.topic(TOPIC), 0), time.monotonic() + TAKEN_S
+    with closing(Commits(settings)) as commits:
+        while commits.of(settings.group(NAME), [place]).get(place, 0) < end:
+            if time.monotonic() > give_up:
+                raise click.ClickException(f"{NAME} has not taken {TOPIC}-0 up to {end} within {TAKEN_S:.0f} s; its "
+                                           f"worker's last words are above")
+            look()
+            time.sleep(0.1)
 
 
 def schedule(loaded: Loaded) -> str:

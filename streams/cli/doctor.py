@@ -25,6 +25,7 @@ from streams.broker.node import port_is_free
 from streams.cli.exits import Exit
 from streams.cli.options import SHOW, data_console, given, json_option, print_json, settings_options_or_show
 from streams.effective import Effective, effective
+from streams.heard import result_of
 from streams.registry_errors import RegistryRefused, RegistryUnreachable
 from streams.settings import LOOPBACK, Settings
 
@@ -195,7 +196,7 @@ def _clock(client: AdminClient, settings: Settings, partitions: dict[str, int],
              for name in (settings.topic(t.name) for t in built_topics()) if name in partitions
              for p in range(partitions[name])}
     try:
-        found = [future.result(timeout=10) for future in client.list_offsets(asked).values()] if asked else []
+        found = [result_of(future, 10) for future in client.list_offsets(asked).values()] if asked else []
     except KafkaException as exc:
         return Finding(check="clock", state=UNCHECKED, detail=f"newest append times: {exc.args[0].str()}")
     newest_ms = max((result.timestamp for result in found), default=-1)

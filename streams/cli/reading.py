@@ -14,7 +14,7 @@ from confluent_kafka import KafkaException
 from schemas.catalogue import TOPICS
 from schemas.codec import Codec
 from streams.cli.main import Unreachable
-from streams.log import LogReader, NoBroker, NoTopic
+from streams.log import WAIT_MS, LogReader, NoBroker, NoTopic
 from streams.settings import Settings
 from streams.subjects import codec_for
 
@@ -22,15 +22,19 @@ HINT = "start one with 'quantum broker up', or name yours with --broker HOST:POR
 
 
 @contextmanager
-def reading(settings: Settings) -> Iterator[LogReader]:
+def reading(settings: Settings, wait_ms: int = WAIT_MS) -> Iterator[LogReader]:
     """A log reader whose errors become exit codes.
+
+    Args:
+        settings: broker and names.
+        wait_ms: see `LogReader`.
 
     Raises:
         Unreachable: the broker does not answer.
         click.ClickException: the broker has no such topic or partition, or refuses to serve it.
     """
     try:
-        with LogReader(settings) as log:
+        with LogReader(settings, wait_ms=wait_ms) as log:
             yield log
     except NoBroker as exc:
         raise Unreachable(f"{exc}; {HINT}") from exc

@@ -13,6 +13,7 @@ from rich.text import Text
 from streams.cli.options import data_console, print_json
 from streams.cli.reading import reading
 from streams.inspecting.shown import iso
+from streams.log import PIECEWISE_MS
 from streams.settings import Settings
 from streams.verify.cells import Report
 from streams.verify.evidence_file import Filed, NotEvidence, parsed, written
@@ -33,7 +34,7 @@ def judging(settings: Settings) -> Iterator[BrokerLog]:
     """
     from streams.verify.brokered import BrokerLog
 
-    with reading(settings) as reader, closing(BrokerLog(settings, reader)) as log:
+    with reading(settings, PIECEWISE_MS) as reader, closing(BrokerLog(settings, reader)) as log:
         yield log
 
 

@@ -31,8 +31,15 @@ def command() -> None:
     """
 
 
+partitions_option = click.option(
+    "--partitions", type=click.IntRange(1, 1000),
+    help="Of topics that are spread by symbol: as many workers can share an agent. Default: QUANTUM_PARTITIONS, else "
+         "as market.candles has, else 4.")
+
+
 @command.command()
 @settings_options
+@partitions_option
 @click.option("--acls", "show_acls", is_flag=True,
               help="Print the least rights that a worker needs, and the topics, as commands; asks no broker.")
 @click.option("--agents", metavar="NAMES", help="With --acls: of these agents. Default: all that are built.")
@@ -40,9 +47,10 @@ def command() -> None:
 @click.option("--principal", default="User:quantum", show_default=True, help="With --acls: who gets the rights.")
 @json_option
 @click.pass_context
-def check(ctx: click.Context, settings: Settings, show_acls: bool, agents: str | None, clock: bool, principal: str,
-          as_json: bool) -> None:
+def check(ctx: click.Context, settings: Settings, partitions: int | None, show_acls: bool, agents: str | None,
+          clock: bool, principal: str, as_json: bool) -> None:
     """Say what differs; change nothing. Exit code 5 where something does."""
+    settings = settings.replace(partitions=partitions or settings.partitions)
     if show_acls:
         _acls(settings, agents_named(agents), clock, principal, as_json)
         return
@@ -62,10 +70,12 @@ def check(ctx: click.Context, settings: Settings, show_acls: bool, agents: str |
 
 @command.command()
 @settings_options
+@partitions_option
 @json_option
 @click.pass_context
-def apply(ctx: click.Context, settings: Settings, as_json: bool) -> None:
+def apply(ctx: click.Context, settings: Settings, partitions: int | None, as_json: bool) -> None:
     """Create what is missing, set configs; delete nothing. Exit code 5 where something had to be left."""
+    settings = settings.replace(partitions=partitions or settings.partitions)
     changes = _ask(lambda: topics.apply(settings)) + subjects.apply(settings)
     if as_json:
         print_json({"broker": settings.broker, "registry": settings.registry, "topics": len(built_topics()),

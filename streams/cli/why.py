@@ -16,6 +16,7 @@ from streams.cli.exits import Exit
 from streams.cli.options import data_console, json_option, print_json, settings_options
 from streams.cli.reading import codec_of, reading
 from streams.inspecting.shown import one_line
+from streams.log import PIECEWISE_MS
 from streams.settings import Settings
 from streams.story.descended import POLICY_FIELDS
 from streams.story.telling import FIELDS, SCHEMA
@@ -53,7 +54,7 @@ def command(settings: Settings, name: str, depth: int, limit: int, as_json: bool
     trade is done again.
     """
     began, reach = time.monotonic(), story.Reach(depth, limit)
-    with reading(settings) as log:
+    with reading(settings, PIECEWISE_MS) as log:
         codec = codec_of(settings)
         try:
             told = story.trace_name(log, codec, name, reach)

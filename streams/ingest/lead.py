@@ -159,7 +159,8 @@ class Lead:
         topics = {self._settings.topic(name): name for name in FOLLOWED}
         consumer = Consumer({
             **self._settings.client(), "group.id": f"{self._settings.app_id}.ingest", "enable.auto.commit": False,
-            "fetch.wait.max.ms": 10, "fetch.min.bytes": 20_000, "auto.offset.reset": "latest",
+            "fetch.wait.max.ms": min(50, max(10, self._bars // 3)), "auto.offset.reset": "latest",
+            "fetch.min.bytes": 500_000,  # the wait is the pace: a request a record would cost more than it brings
         }, logger=LIBRDKAFKA)
         consumer.assign([TopicPartition(*place, end) for place, end in self._begin.items() if place[0] in topics])
         try:

@@ -23,6 +23,7 @@ from streams.inspecting.shown import DLQ, dead_letter_of, source_of
 from streams.log import LogReader, Record, Start
 from streams.records import ERROR, REDRIVEN_FOR, REDRIVEN_FROM, Headers, header
 from streams.settings import Settings
+from streams.transport.logs import LIBRDKAFKA
 
 FLUSH_S = 30.0
 
@@ -166,7 +167,7 @@ def redrive(settings: Settings, topic: str, todo: Plan) -> list[tuple[Letter, st
     Raises:
         KafkaException: the broker did not take one of them; those it took will be skipped by the next run.
     """
-    producer = Producer(settings.producer())
+    producer = Producer(settings.producer(), logger=LIBRDKAFKA)
     places: dict[int, str] = {}
     failed: list[Any] = []
 

@@ -40,11 +40,11 @@ class Batch:
 
 
 def _size(item: ck.Message | Packed) -> int:
-    return len(item) if isinstance(item, Packed) else 1  # the length of a message is that of its value
+    return item.weight if isinstance(item, Packed) else 1
 
 
 def _portion(waiting: deque[ck.Message | Packed]) -> tuple[list[ck.Message | Packed], int]:
-    """What waits first, `BATCH_RECORDS` and what they were packed with; and how many records that is."""
+    """What waits first, `BATCH_RECORDS` and what they were packed with; and their weight."""
     items, count = [], 0
     while waiting and count < BATCH_RECORDS:
         items.append(waiting.popleft())

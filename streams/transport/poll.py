@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 
 BATCH_RECORDS = 5_000
 BACKLOG_RECORDS = 20_000
-RAW_RECORDS = 10_000  # of a partition at once: columns want to be long
+RAW_RECORDS = 20_000  # of a partition at once: columns want to be long
+RAW_BACKLOG_RECORDS = 200_000  # as `Packed.weight` counts
 POLL_S = 0.1  # longest wait of a call for the thread
 CALLBACK_POLL_S = 0.005
 REJOIN_S = 2.0  # after a gap a group that has given us up says so within this; else we join it anew
@@ -47,6 +48,12 @@ TUNING: Mapping[str, str | int | bool] = {
     "queued.min.messages": 20_000,
     "queued.max.messages.kbytes": 32_768,
     "topic.metadata.refresh.interval.ms": 60_000,
+}
+RAW_TUNING: Mapping[str, str | int | bool] = {
+    # Each partition has a queue of its own then. While one is full it is left out of what is asked for; and a request
+    # for the others, should they have nothing, waits at the broker, and all partitions with it.
+    "queued.min.messages": 50_000,
+    "fetch.wait.max.ms": 50,
 }
 STALE = frozenset({
     ck.KafkaError.ILLEGAL_GENERATION, ck.KafkaError.UNKNOWN_MEMBER_ID, ck.KafkaError.REBALANCE_IN_PROGRESS,
@@ -90,10 +97,12 @@ class PollThread:
         self._commit_fails = False
         self._topics: list[str] = []
         self._joins = False  # anew, after a gap
-        whole: Mapping[str, str | int | bool] = {**TUNING, **config}
+        raw_topic = columns if raw.available() else None
+        whole: Mapping[str, str | int | bool] = {**TUNING, **(RAW_TUNING if raw_topic else {}), **config}
         self.awake = Awake((int(whole["session.timeout.ms"]) - int(whole["heartbeat.interval.ms"])) / 1000)
         self._client = ck.Consumer({**whole, "on_commit": weakly(self._on_commit)}, logger=LIBRDKAFKA)
-        self._raw = RawQueues(self._client, columns, RAW_RECORDS) if columns and raw.available() else None
+        self._raw = RawQueues(self._client, raw_topic, RAW_RECORDS) if raw_topic else None
+        self._most = RAW_BACKLOG_RECORDS if raw_topic else BACKLOG_RECORDS
         self._last: dict[int, int] = {}  # newest offset handed over of each partition that may be diverted
         self._thread = threading.Thread(target=self._run, name=f"consumer-{config['group.id']}", daemon=True)
         self._thread.start()
@@ -131,6 +140,8 @@ class PollThread:
         def run() -> None:
             if generation == self.generation:
                 self._last.clear()
+                if self._raw is not None:
+                    self._raw.divert(*(tp.partition for tp in starts))
                 self._client.assign([ck.TopicPartition(tp.topic, tp.partition, at) for tp, at in starts.items()])
 
         await self.call(run)
@@ -183,7 +194,7 @@ class PollThread:
             while not self._closing:
                 self._look_up()
                 self._serve()
-                if self.received - self._owner.taken < BACKLOG_RECORDS:
+                if self.received - self._owner.taken < self._most:
                     paused_since = None
                     self._poll(POLL_S, BATCH_RECORDS)
                     continue
@@ -219,7 +230,7 @@ class PollThread:
                 continue
             self._in_order(partition, int(records.offset_N[0]), int(records.offset_N[-1]))
             found[queues.topic, partition].append(records)
-            count += len(records)
+            count += records.weight
         if count:
             self.received += count
             self._post(self._owner.arrived, self.generation, found, count)

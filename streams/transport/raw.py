@@ -9,10 +9,13 @@ formats before, which know no headers, what follows does not matter); where the 
 
 A partition is *diverted*: its queue is no more forwarded to the main one, and read by itself; it holds nothing but its
 records and errors. What else the consumer has to say (rebalances, commits, logs) stays in the main queue, which
-confluent-kafka polls, as its callbacks may run nowhere else. A partition is diverted once its first record has been
-seen in the main queue, and stays so for as long as the consumer lives, over every assignment; if ever it did not, its
-records would come by the main queue again. What had come until then lies there, which is why that is emptied before
-the others are read, so that the order is kept. A pipe wakes up whoever waits for all of these queues.
+confluent-kafka polls, as its callbacks may run nowhere else. A partition is diverted before it is assigned for the
+first time, and stays so for as long as the consumer lives, over every assignment. If ever it did not, its records
+would come by the main queue, which is emptied before the others are read, so that the order is kept. A pipe wakes up
+whoever waits for all of these queues.
+
+Messages are given back many at a time, as the batch of a share consumer (`rd_kafka_messages_destroy`): a call for each
+took as long as all else together.
 
 The address of librdkafka's handle is read out of confluent-kafka's object. `tests/streams/test_raw.py` holds that place
 down for the versions in `HELD`; with any other, `available` is False, and records come as objects as before.
@@ -25,8 +28,7 @@ import ctypes
 import os
 import select
 import weakref
-from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import confluent_kafka as ck
@@ -57,9 +59,37 @@ class _Library:
         self.tell = _function(short.rd_kafka_queue_io_event_enable, None, p, ctypes.c_int, ctypes.c_char_p, n)
         self.destroy_queue = _function(short.rd_kafka_queue_destroy, None, p)
         self.consume = _function(waiting.rd_kafka_consume_batch_queue, ctypes.c_ssize_t, p, ctypes.c_int, p, n)
-        self.destroy = _function(short.rd_kafka_message_destroy, None, p)
+        self.allocate = _function(short.rd_kafka_mem_malloc, p, p, n)
+        self.destroy_all = _function(waiting.rd_kafka_messages_destroy, None, p)
         self.headers = _function(short.rd_kafka_message_headers, ctypes.c_int, p, p)
         self.header_at = _function(short.rd_kafka_header_get_all, ctypes.c_int, p, n, p, p, p)
+        self._check(_function(short.rd_kafka_messages_count, n, p), _function(short.rd_kafka_messages_get, p, p, n),
+                    _function(short.rd_kafka_mem_free, None, p, p))
+
+    def give_back(self, pointer_N: np.ndarray) -> None:
+        """Messages that nobody needs any more: all of them in one call, which takes a batch as a share consumer's."""
+        if len(pointer_N):
+            self.destroy_all(self._batch(pointer_N))
+
+    def _batch(self, pointer_N: np.ndarray) -> int:
+        """A `rd_kafka_messages_t`: their number and the pointers, in memory that librdkafka frees."""
+        batch = int(self.allocate(None, 8 * (len(pointer_N) + 1)))
+        memory = memoryview((ctypes.c_int64 * (len(pointer_N) + 1)).from_address(batch))
+        words = np.ndarray((len(pointer_N) + 1,), np.int64, memory)
+        words[0], words[1:] = len(pointer_N), pointer_N
+        return batch
+
+    def _check(self, count: Any, get: Any, free: Any) -> None:
+        """That a batch looks as we make it is asked of librdkafka, for its layout is no interface.
+
+        Raises:
+            AttributeError: it does not; then messages are not read so.
+        """
+        batch = self._batch(np.array([8, 16, 24]))
+        found = [count(batch), *(get(batch, i) for i in range(3))]
+        free(None, batch)
+        if found != [3, 8, 16, 24]:
+            raise AttributeError("rd_kafka_messages_t")
 
 
 def _function(function: Any, result: Any, *arguments: Any) -> Any:
@@ -115,14 +145,9 @@ class Messages:
             pointers = self._held.pop()  # in one step: two threads may come here
         except IndexError:
             return
-        _give_back(pointers.values())
+        _library.give_back(np.fromiter(pointers.values(), np.int64, len(pointers)))
 
     __del__ = release
-
-
-def _give_back(pointers: Iterable[int]) -> None:
-    assert _library is not None
-    deque(map(_library.destroy, pointers), maxlen=0)
 
 
 class RawError:
@@ -169,9 +194,9 @@ class RawQueues:
     def __bool__(self) -> bool:
         return bool(self._queues)
 
-    def divert(self, partition: int) -> None:
-        """From now on records of this partition come here."""
-        if partition not in self._queues:
+    def divert(self, *partitions: int) -> None:
+        """From now on records of these partitions come here; said before they are assigned, all of them."""
+        for partition in set(partitions) - set(self._queues):
             queue = self._queues[partition] = self._lib.partition_queue(self._handle, self.topic.encode(), partition)
             self._lib.tell(queue, self._wake, b"p", 1)
             self._lib.forward(queue, None)
@@ -210,7 +235,7 @@ class RawQueues:
         for i in np.flatnonzero(error_N).tolist():
             if error_N[i] != _END_OF_PARTITION:
                 yield RawError(self.topic, partition, int(words[at_N[i] + _OFFSET]), int(error_N[i]))
-            self._lib.destroy(int(pointer_N[i]))
+        self._lib.give_back(pointer_N[error_N != 0])
         if not error_N.all():
             yield self._packed(pointer_N[error_N == 0], words, at_N[error_N == 0])
 
@@ -227,7 +252,7 @@ class RawQueues:
         key_N, value_N = moved_M[:len(key_N)], moved_M[len(key_N):]
         behind_N = value_N + value_size_N
         kept_N = (np.frombuffer(data, np.uint8)[behind_N] != 0) | np.isin(behind_N, ends) | (value_size_N < 0)
-        _give_back(pointer_N[~kept_N].tolist())
+        self._lib.give_back(pointer_N[~kept_N])
         messages = Messages(np.flatnonzero(kept_N).tolist(), pointer_N[kept_N].tolist())
         self._live.add(messages)
 

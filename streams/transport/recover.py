@@ -1,4 +1,4 @@
-"""Changelog partitions read from their beginning to their end by a consumer of their own. Blocking: run in a thread."""
+"""Partitions read up to their end by a consumer of their own. Blocking: run in a thread."""
 
 from __future__ import annotations
 
@@ -47,7 +47,8 @@ def watermarks(
         consumer.close()
 
 
-def read_to_end(client: Mapping[str, str | int], tps: Iterable[TP], take: Take, stop: Callable[[], bool]) -> None:
+def read_to_end(client: Mapping[str, str | int], tps: Iterable[TP], take: Take, stop: Callable[[], bool],
+                starts: Mapping[TP, int] | None = None) -> None:
     """Give every record of the partitions to `take(tp, message)`, each partition in order, up to its end.
 
     Which of several records of a key counts is for `take` to say: compaction leaves the newest one at least, but the
@@ -58,6 +59,7 @@ def read_to_end(client: Mapping[str, str | int], tps: Iterable[TP], take: Take, 
         tps: changelog partitions.
         take: called for every record.
         stop: asked between polls; a true answer ends the reading early.
+        starts: offset of each partition to begin with; None: with what is there.
 
     Raises:
         confluent_kafka.KafkaException: a partition cannot be read.
@@ -67,7 +69,7 @@ def read_to_end(client: Mapping[str, str | int], tps: Iterable[TP], take: Take, 
         return
     known = {tuple(tp): tp for tp in left}
     consumer = ck.Consumer(_reader(client), logger=LIBRDKAFKA)
-    consumer.assign([ck.TopicPartition(tp.topic, tp.partition, ck.OFFSET_BEGINNING) for tp in left])
+    consumer.assign([ck.TopicPartition(*tp, ck.OFFSET_BEGINNING if starts is None else starts[tp]) for tp in left])
     try:
         while left and not stop():
             first = consumer.poll(0.2)

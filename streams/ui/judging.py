@@ -20,7 +20,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from agents.contract import Agent
-from streams.log import LogReader
+from streams.log import PIECEWISE_MS, LogReader
 from streams.settings import Settings
 from streams.subjects import codec_for
 
@@ -149,7 +149,7 @@ def _report(settings: Settings, roster: Roster, small: bool, to: Connection) -> 
     with contextlib.suppress(OSError):
         os.nice(NICENESS)
     try:
-        with LogReader(settings) as reader, closing(BrokerLog(settings, reader)) as log:
+        with LogReader(settings, wait_ms=PIECEWISE_MS) as reader, closing(BrokerLog(settings, reader)) as log:
             agents, codec = roster(), codec_for(settings)
             report = glance(log, agents, codec) if small else verify(log, agents, codec=codec,
                                                                      sample_seed=secrets.randbits(32))

@@ -53,9 +53,10 @@ class BrokerLog:
         """First offset kept, and one past the last."""
         return self._reader.bounds(topic, partition)
 
-    def read(self, topic: str, start: Mapping[int, int] | None = None) -> Iterator[Record]:
+    def read(self, topic: str, start: Mapping[int, int] | None = None,
+             until: Mapping[int, int] | None = None) -> Iterator[Record]:
         """Records to the end as it is now; one reading at a time."""
-        yield from self._reader.read(topic, start=BEGINNING if start is None else start)
+        yield from self._reader.read(topic, start=BEGINNING if start is None else start, until=until)
 
     def fetch(self, spots: Collection[Spot]) -> Mapping[Spot, Record]:
         """Single records by their offsets: one of each partition in a round, neighbours together."""

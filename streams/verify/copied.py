@@ -2,14 +2,15 @@
 
 A relay copies source records into its agent's inbox. Everything downstream follows from the copies, so a relay that
 changes one, makes one up or leaves one out would be seen nowhere else. Of a source partition, everything from the first
-copy to the commit must have been copied: a relay commits a source offset once its copies are acknowledged.
+copy to the commit must have been copied: a relay commits a source offset once its copies are acknowledged. Of an inbox
+that is longer than the budget a part of each partition is read; then what was left out cannot be told.
 """
 
 from __future__ import annotations
 
 from array import array
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from hashlib import sha256
 from random import Random
@@ -49,16 +50,15 @@ class Sources:
         self._unrouted: set[Spot] = set()
         self._global: set[Spot] = set()
 
-    def upto(self, topic: str, ends: dict[int, int]) -> None:
-        """Read a topic as far as these ends, one past the last offset of each partition."""
+    def read(self, topic: str, spans: Mapping[int, tuple[int, int]]) -> None:
+        """Read these spans of a topic, from the first offset to one past the last of each partition."""
         start = {}
-        for p, end in ends.items():
-            if (topic, p) not in self._prints:
-                self._prints[topic, p] = self._evidence.log.bounds(topic, p)[0], array("Q")
+        for p, (first, _) in spans.items():
+            if (topic, p) not in self._prints or first < self._prints[topic, p][0]:
+                self._prints[topic, p] = max(first, self._evidence.log.bounds(topic, p)[0]), array("Q")
             base, prints = self._prints[topic, p]
-            if base + len(prints) < end:
-                start[p] = base + len(prints)
-        for record in self._evidence.records(topic, start) if start else ():
+            start[p] = base + len(prints)
+        for record in self._evidence.records(topic, start, {p: end for p, (_, end) in spans.items()}):
             base, prints = self._prints[topic, record.partition]
             prints.extend([NOTHING] * (record.offset - base - len(prints)))
             prints.append(print_of(record))
@@ -94,26 +94,23 @@ def received(evidence: Evidence, io: AgentIO, sources: Sources, said: Cell, rand
     Args:
         sources: shared by all agents.
         said: the cell as offsets have it; one that is red already stays.
-        budget: copies that are read, at most; partitions in random order until they do not fit.
+        budget: copies that are read, about; where there are more, as many of each partition from a random one on.
     """
     if io.direct or said.state not in ("PASS", "IDLE", "NOT PROVEN") or io.input_topic not in evidence.topics:
         return said
-    ends = {p: evidence.log.bounds(io.input_topic, p) for p in evidence.topics[io.input_topic]}
-    order, fit = sorted(ends), []
-    random.shuffle(order)
-    for p in order:
-        if ends[p][1] - ends[p][0] <= budget:
-            budget -= ends[p][1] - ends[p][0]
-            fit.append(p)
-    copies = _copies(evidence, io, fit)
-    tops: dict[str, dict[int, int]] = defaultdict(dict)
+    bounds = {p: evidence.log.bounds(io.input_topic, p) for p in evidence.topics[io.input_topic]}
+    parts = _parts(bounds, random, budget)
+    copies = _copies(evidence, io, parts)
+    whole = parts == {p: (0, end) for p, (_, end) in bounds.items()}
+    spans: dict[str, dict[int, tuple[int, int]]] = defaultdict(dict)
     for (topic, partition), rows in copies.items():
-        committed = evidence.committed[io.name].get((topic, partition), 0)
-        tops[topic][partition] = max(committed, *(offset + 1 for _, offset in rows))
-    for topic, upto in tops.items():
-        sources.upto(topic, upto)
+        copied = [offset for _, offset in rows]
+        committed = evidence.committed[io.name].get((topic, partition), 0) if whole else 0
+        spans[topic][partition] = min(copied), max(committed, max(copied) + 1)
+    for topic, of_topic in spans.items():
+        sources.read(topic, of_topic)
     wrong = _changed(evidence, io, copies, sources)
-    if wrong is None and len(fit) == len(ends) and not any(low for low, _ in ends.values()):
+    if wrong is None and whole:
         wrong = _left_out(evidence, io, copies, sources)
     if wrong is not None:
         return cell("FAIL", wrong[0], wrong[1], evidence.now_ms, **said.figures).showing(wrong[2])
@@ -121,10 +118,22 @@ def received(evidence: Evidence, io: AgentIO, sources: Sources, said: Cell, rand
     return replace(said, why=f"{said.why}; {n} copies are what was sent" if n else said.why)
 
 
-def _copies(evidence: Evidence, io: AgentIO, partitions: list[int]) -> dict[Place, Copies]:
+def _parts(bounds: Mapping[int, tuple[int, int]], random: Random, budget: int) -> dict[int, tuple[int, int]]:
+    """Offsets to read of each partition, first and one past the last: all where they fit, else a share of each."""
+    total = sum(end - low for low, end in bounds.values())
+    share = total if total <= budget else budget // len(bounds)
+    parts = {}
+    for p, (low, end) in sorted(bounds.items()):
+        first = low if end - low <= share else random.randint(low, end - share)
+        parts[p] = first, min(end, first + share)
+    return parts
+
+
+def _copies(evidence: Evidence, io: AgentIO, parts: Mapping[int, tuple[int, int]]) -> dict[Place, Copies]:
     """Copies by source partition; of repeats in an inbox partition the first, as the fold has it."""
     found: dict[Place, Copies] = defaultdict(dict)
-    for r in evidence.records(io.input_topic, dict.fromkeys(partitions, 0)) if partitions else ():
+    start, until = ({p: part[i] for p, part in parts.items()} for i in range(2))
+    for r in evidence.records(io.input_topic, start, until):
         topic, numbers = header(r.headers, SOURCE_TOPIC) or "", [header(r.headers, SOURCE_PARTITION) or "",
                                                                  header(r.headers, SOURCE_OFFSET) or ""]
         if header(r.headers, FENCE) is not None or not all(n.isdecimal() and n.isascii() for n in numbers):

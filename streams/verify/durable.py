@@ -1,4 +1,8 @@
-"""PERSISTS: the changelog restored by our own reading, held against input, policies and what was published next."""
+"""PERSISTS: the changelog restored by our own reading, held against input, policies and what was published next.
+
+Where folding a partition again from its beginning is above the budget, or its beginning is gone, it is folded on from
+a checkpoint that the changelog keeps: the newest state must come out of that, byte for byte, and what was published.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +10,15 @@ from dataclasses import dataclass, field
 from random import Random
 
 from schemas.catalogue import AgentIO
-from schemas.events import PolicyRecord
+from schemas.events import PartitionHead, PolicyRecord
 from streams.fold import PartitionFold
 from streams.log import Record
 from streams.verify.cells import Cell, cell
 from streams.verify.evidence import Evidence, Stored
-from streams.verify.refold import Damaged, OtherFormat, Refolded, Refused, begins, compare, incoming, refold, restored
+from streams.verify.refold import Damaged, OtherFormat, Refolded, Refused, begins, fold_on, refold, restored, taken_up
 
 BUDGET = 200_000
-"""Input records folded again for each agent, at most; partitions are drawn in random order until they do not fit."""
+"""Input records folded again for each agent, at most; partitions in random order, from as far back as still fits."""
 NEXT = 500  # records behind the state that are folded on from it, for each partition
 
 
@@ -25,6 +29,7 @@ class Found:
     heads: list[Record] = field(default_factory=list)
     refolded: int = 0
     partitions: int = 0
+    since_checkpoints: int = 0
     outputs: int = 0
     next_outputs: int = 0
     policies: int = 0
@@ -79,14 +84,18 @@ def _seed_of_policies(evidence: Evidence) -> int | None:
 def _verdict(evidence: Evidence, io: AgentIO, found: Found) -> Cell:
     record = max(found.heads, key=lambda r: r.timestamp_ms or 0, default=None)
     figures = {"partitions": len(found.heads), "refolded": found.refolded, "outputs": found.outputs,
-               "next_outputs": found.next_outputs, "policies": found.policies}
+               "since_checkpoints": found.since_checkpoints, "next_outputs": found.next_outputs,
+               "policies": found.policies}
     if record is None:
         return cell("NOT PROVEN", f"no state on {io.changelog} yet", None, None, **figures)
-    if not found.partitions and not found.next_outputs:
+    if not found.partitions and not found.since_checkpoints and not found.next_outputs:
         return cell("NOT PROVEN", "state meets its digest, but its input is not there from the beginning or above the "
-                                  "budget, and nothing was published behind it", record, evidence.now_ms, **figures)
+                                  "budget, no checkpoint is near enough, and nothing was published behind it", record,
+                    evidence.now_ms, **figures)
+    ways = [f"{n} of {len(found.heads)} {how}" for n, how in (
+        (found.partitions, "partitions"), (found.since_checkpoints, "from a checkpoint on")) if n]
     why = (f"restored and met its digest; {found.refolded} input records folded again to the same bytes "
-           f"({found.partitions} of {len(found.heads)} partitions), {found.outputs} outputs met")
+           f"({', '.join(ways) or 'no partition'}), {found.outputs} outputs met")
     if found.next_outputs:
         why += f"; the next {found.next_outputs} outputs follow from it"
     if found.policies:
@@ -122,6 +131,8 @@ def _partition(evidence: Evidence, io: AgentIO, partition: int, stored: Stored, 
     if cost <= budget and begins(evidence, io.name, partition):
         budget -= cost
         _meet_input(evidence, io, partition, stored, states, found, again)
+    else:
+        budget -= _meet_since(evidence, io, partition, stored, states, found, budget)
     _meet_next(evidence, io, fold, found)
     return budget
 
@@ -154,24 +165,72 @@ def _meet_policies(evidence: Evidence, io: AgentIO, fold: PartitionFold, record:
 
 def _meet_input(evidence: Evidence, io: AgentIO, partition: int, stored: Stored, states: dict[str, bytes],
                 found: Found, again: dict[tuple[str, int], Refolded]) -> None:
-    """Input folded again from its beginning must give the stored state and the published outputs, byte for byte."""
-    head, record = stored.head, stored.head_record
-    assert head is not None
-    upto = max([head.input_offset, *(row.input_offset for row in stored.scopes.values())])
+    """Input folded again from its beginning must give what is stored and what was published."""
+    assert stored.head is not None
+    upto = _reach(stored)
     done = again.get((io.name, partition))
     if done is None or done.fold.offset != upto:
         done = again[io.name, partition] = refold(evidence, io.name, partition, upto)
-    if upto == head.input_offset:  # else a flush was cut short: scopes are ahead of the head, each by itself whole
+    _hold(evidence, io, stored, states, done, upto, f"{io.input_topic}-{partition} up to {upto} folds to")
+    found.partitions += 1
+    found.refolded += upto - stored.head.root_offset
+    found.outputs += done.compared
+
+
+def _meet_since(evidence: Evidence, io: AgentIO, partition: int, stored: Stored, states: dict[str, bytes],
+                found: Found, budget: int) -> int:
+    """Input behind the oldest checkpoint within the budget must give what is stored and what was published of it.
+
+    Returns:
+        Input records folded; 0 where no checkpoint is near enough, or whole, or of this epoch.
+    """
+    assert stored.head is not None
+    upto, low = _reach(stored), evidence.log.bounds(io.input_topic, partition)[0]
+    kept = [(at.input_offset, snapshot) for snapshot in stored.held.snapshots()
+            if (at := snapshot.head) is not None and at != stored.head and _epoch(at) == _epoch(stored.head)
+            and at.input_offset + 1 >= low and upto - at.input_offset <= budget]
+    blobs = evidence.blobs(io.name, partition) if kept else None
+    for offset, snapshot in reversed(kept):
+        try:
+            fold = taken_up(evidence, io.name, partition, snapshot.scopes, snapshot.head, blobs)
+        except (Damaged, OtherFormat, Refused):
+            continue  # an old slot may be half written over, and old blobs are deleted; the newest state is whole
+        done = fold_on(evidence, fold, offset + 1, upto)
+        _hold(evidence, io, stored, states, done, upto,
+              f"{snapshot.name} and {io.input_topic}-{partition} up to {upto} fold to")
+        found.since_checkpoints += 1
+        found.refolded += upto - offset
+        found.outputs += done.compared
+        return upto - offset
+    return 0
+
+
+def _reach(stored: Stored) -> int:
+    """Input offset up to which the state reaches."""
+    assert stored.head is not None
+    return max([stored.head.input_offset, *(row.input_offset for row in stored.scopes.values())])
+
+
+def _hold(evidence: Evidence, io: AgentIO, stored: Stored, states: dict[str, bytes], done: Refolded, upto: int,
+          what: str) -> None:
+    """What was folded must be the stored state and the published outputs, byte for byte.
+
+    Raises:
+        Contradiction: it is not; `what` was folded, in words.
+    """
+    assert stored.head is not None
+    if upto == stored.head.input_offset:  # else a flush was cut short: scopes are ahead of the head, each itself whole
         fresh = {scope: done.fold.state_bytes(entry.state) for scope, entry in done.fold.scopes.items()}
         if fresh != states:
             names = sorted(s for s in {*fresh, *states} if fresh.get(s) != states.get(s))
-            raise Contradiction(f"the stored state of {', '.join(names[:3])} is not what {io.input_topic}-{partition} "
-                                f"up to {upto} folds to", record)
+            raise Contradiction(f"the stored state of {', '.join(names[:3])} is not what {what}", stored.head_record)
     if done.differing or (done.missing and _whole(evidence, io)):
-        raise Contradiction(f"{done.contradicts}", record)
-    found.partitions += 1
-    found.refolded += upto - head.root_offset
-    found.outputs += done.compared
+        raise Contradiction(f"{done.contradicts}", stored.head_record)
+
+
+def _epoch(head: PartitionHead) -> tuple[str | None, str | None, int]:
+    """What one epoch of a partition has in common."""
+    return head.code_hash, head.config_hash, head.root_offset
 
 
 def _whole(evidence: Evidence, io: AgentIO) -> bool:
@@ -181,13 +240,7 @@ def _whole(evidence: Evidence, io: AgentIO) -> bool:
 
 def _meet_next(evidence: Evidence, io: AgentIO, fold: PartitionFold, found: Found) -> None:
     """Records behind the state, folded on from it, must give what was published of them, as far as it was."""
-    published = {topic: evidence.published(topic) for topic in io.writes}
-    done = Refolded(fold)
-    for n, record in enumerate(evidence.records(io.input_topic, {fold.partition: fold.offset + 1})):
-        if n == NEXT:
-            break
-        for out in fold.apply(incoming(record)):
-            compare(out, published, done)
+    done = fold_on(evidence, fold, fold.offset + 1, fold.offset + NEXT)
     if done.differing:
         raise Contradiction(f"{done.contradicts}: what was published behind the stored state does not follow from it",
                             None)

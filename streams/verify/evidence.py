@@ -106,6 +106,12 @@ class Stored:
         return list(self.held.refused.values())
 
 
+def written_to(record: Record) -> str:
+    """The topic that a record was written to first: of a copy in an inbox its source."""
+    copied = header(record.headers, SOURCE_TOPIC) if record.topic.endswith(INBOX) else None
+    return copied or record.topic
+
+
 class Evidence:
     """Commits and state of every agent, read at once; the rest when it is asked for.
 
@@ -164,10 +170,11 @@ class Evidence:
             self._ends[topic, partition] = self.log.bounds(topic, partition)[1]
         return offset < self._ends[topic, partition]
 
-    def records(self, topic: str, start: Mapping[int, int] | None = None) -> Iterator[Record]:
-        """Records of a topic; none where the topic is not there."""
+    def records(self, topic: str, start: Mapping[int, int] | None = None,
+                until: Mapping[int, int] | None = None) -> Iterator[Record]:
+        """Records of a topic, as `Log.read` has them; none where the topic is not there."""
         if topic in self.topics:
-            yield from self.log.read(topic, start)
+            yield from self.log.read(topic, start, until)
 
     def fetch(self, spots: Iterable[Spot]) -> Mapping[Spot, Record]:
         """Single records by their offsets; what is not there is left out."""
@@ -192,9 +199,8 @@ class Evidence:
 
     def decoded(self, record: Record) -> Event | None:
         """The event of a record, of an inbox's by its source; None where it cannot be decoded."""
-        copied = header(record.headers, SOURCE_TOPIC) if record.topic.endswith(INBOX) else None
         try:
-            return self.codec.decode(copied or record.topic, record.value)
+            return self.codec.decode(written_to(record), record.value)
         except Refused:
             return None
 

@@ -58,13 +58,13 @@ def verify(log: Log, roster: Mapping[str, Agent[Any]], *, sample: int = SAMPLE, 
     Raises:
         NoBroker: the log cannot be reached.
     """
-    with _uncollected():
+    with uncollected():
         return _judge(Evidence(log, roster, codec or Codec(), since, identities), roster, sample, sample_seed, since,
                       patience_s, fresh_s, budget, only, controls, fits)
 
 
 @contextmanager
-def _uncollected() -> Iterator[None]:
+def uncollected() -> Iterator[None]:
     """Without looking for garbage in circles: there is none, and every look goes through all records that are held."""
     was = gc.isenabled()
     gc.disable()

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import NamedTuple
 
 from schemas.catalogue import AGENTS, TOPICS
-from schemas.events import Experience, PolicyRecord, TrainingCompleted
+from schemas.events import Experience, PartitionHead, PolicyRecord, ScopeState, TrainingCompleted
 from schemas.refused import Refused
+from streams.blobs import Blobs
 from streams.fold import Damaged, OtherFormat, PartitionFold, Scope
 from streams.held import Snapshot
 from streams.identity import Identity
 from streams.log import Record
 from streams.records import CE_ID, Incoming, Outgoing, header
-from streams.verify.evidence import Evidence, Stored
+from streams.verify.evidence import Evidence, Stored, written_to
 
 LEDGER = "policy.ledger"
+NOTED = frozenset(t.name for t in TOPICS.values() if t.event in (Experience.__name__, TrainingCompleted.__name__))
 SHOWN = 3  # how many differing records a sentence names
 
 
@@ -110,16 +112,24 @@ def refold(evidence: Evidence, name: str, partition: int, upto: int, *, identity
         identity: stamped on policies; default that of the agent as it would run here.
         keep: offsets before which the state is wanted.
     """
-    io = AGENTS[name]
     fold = PartitionFold(evidence.roster[name], partition, evidence.codec, identity or evidence.identities[name])
     root = root_of(evidence, name, partition)
     if root is not None:
         fold.restore(root.scopes, root.head, evidence.blobs(name, partition))
-    done = Refolded(fold)
+    return fold_on(evidence, fold, first_offset(evidence, name, partition), upto, keep)
+
+
+def fold_on(evidence: Evidence, fold: PartitionFold, first: int, upto: int, keep: Collection[int] = ()) -> Refolded:
+    """Fold the records behind a state, up to an offset, inclusive, where they are there.
+
+    Args:
+        fold: holds the state, and is folded on.
+        first, upto: input offsets.
+        keep: see `refold`.
+    """
+    io, done = fold.io, Refolded(fold)
     published = {topic: evidence.published(topic) for topic in io.writes}  # before the input is read: one at a time
-    for record in evidence.records(io.input_topic, {partition: first_offset(evidence, name, partition)}):
-        if record.offset > upto:
-            break
+    for record in evidence.records(io.input_topic, {fold.partition: first}, {fold.partition: upto + 1}):
         if LEDGER in io.writes:
             _note(evidence, done, record, keep)
         for out in fold.apply(incoming(record)):
@@ -130,6 +140,8 @@ def refold(evidence: Evidence, name: str, partition: int, upto: int, *, identity
 
 
 def _note(evidence: Evidence, done: Refolded, record: Record, keep: Collection[int]) -> None:
+    if written_to(record) not in NOTED:
+        return  # most of an inbox, and decoded once more by the fold
     event = evidence.decoded(record)
     if not isinstance(event, (Experience, TrainingCompleted)):
         return
@@ -167,10 +179,20 @@ def restored(evidence: Evidence, name: str, partition: int, stored: Stored) -> P
     """
     if stored.unreadable:
         raise Damaged(", ".join(stored.unreadable))
+    return taken_up(evidence, name, partition, stored.scopes.values(), stored.head, evidence.blobs(name, partition))
+
+
+def taken_up(evidence: Evidence, name: str, partition: int, scopes: Iterable[ScopeState], head: PartitionHead | None,
+             blobs: Blobs | None) -> PartitionFold:
+    """A state as a fold.
+
+    Raises:
+        Damaged, OtherFormat, Refused: as `restored`.
+    """
     fold = PartitionFold(evidence.roster[name], partition, evidence.codec, evidence.identities[name])
-    fold.restore(stored.scopes.values(), stored.head, evidence.blobs(name, partition))
+    fold.restore(scopes, head, blobs)
     return fold
 
 
 __all__ = ["Before", "Damaged", "OtherFormat", "Refolded", "Refused", "begins", "compare", "first_offset",
-           "incoming", "refold", "restored", "root_of"]
+           "fold_on", "incoming", "refold", "restored", "root_of", "taken_up"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from math import inf
 from typing import Protocol
 
 from streams.log import Record
@@ -32,12 +33,14 @@ class Log(Protocol):
     def bounds(self, topic: str, partition: int) -> tuple[int, int]:
         """First offset kept, and one past the last."""
 
-    def read(self, topic: str, start: Mapping[int, int] | None = None) -> Iterator[Record]:
+    def read(self, topic: str, start: Mapping[int, int] | None = None,
+             until: Mapping[int, int] | None = None) -> Iterator[Record]:
         """Records to the end, in order within a partition.
 
         Args:
             topic: a topic that is there.
             start: offset to begin at, for each partition to be read; None: all partitions from their beginning.
+            until: one past the last offset to read of a partition; those without one to their end.
         """
 
     def fetch(self, spots: Collection[Spot]) -> Mapping[Spot, Record]:
@@ -88,12 +91,14 @@ class MemoryLog:
         rows = self.records[topic][partition]
         return (rows[0].offset, rows[-1].offset + 1) if rows else (0, 0)
 
-    def read(self, topic: str, start: Mapping[int, int] | None = None) -> Iterator[Record]:
+    def read(self, topic: str, start: Mapping[int, int] | None = None,
+             until: Mapping[int, int] | None = None) -> Iterator[Record]:
         """Records, partition by partition."""
         for partition, rows in sorted(self.records[topic].items()):
             if start is None or partition in start:
                 first = 0 if start is None else start[partition]
-                yield from (r for r in list(rows) if r.offset >= first)
+                end = (until or {}).get(partition, inf)
+                yield from (r for r in list(rows) if first <= r.offset < end)
 
     def fetch(self, spots: Collection[Spot]) -> Mapping[Spot, Record]:
         """Single records by their offsets."""

@@ -74,8 +74,13 @@ def read(settings: Settings, topic: str) -> list[Record]:
 
 def count(settings: Settings, topic: str) -> int:
     """Records ever written to a topic without compaction or retention at work."""
+    return sum(ends(settings, topic).values())
+
+
+def ends(settings: Settings, topic: str) -> dict[int, int]:
+    """End offsets of a topic's partitions."""
     with LogReader(settings) as log:
-        return sum(log.bounds(topic, p)[1] for p in log.partitions(topic))
+        return {p: log.bounds(topic, p)[1] for p in log.partitions(topic)}
 
 
 async def until(condition: Callable[[], bool], what: str) -> None:

@@ -118,6 +118,7 @@ async def test_retention_overtakes_a_worker_that_is_behind(prefix: Settings, mon
 
     monkeypatch.setattr(poll, "TUNING", {**poll.TUNING, "queued.min.messages": 1, "fetch.max.bytes": 4096,
                                          "max.partition.fetch.bytes": 4096, "message.max.bytes": 4096})
+    monkeypatch.setattr(poll, "BACKLOG_RECORDS", 50)
     held = asyncio.Event()
     async with run_agents(prefix, {"q_learning": CountingLearner()}) as worker:
         lane_take = worker.hosts[0]._fold_batch
@@ -127,7 +128,6 @@ async def test_retention_overtakes_a_worker_that_is_behind(prefix: Settings, mon
             await lane_take(batch)
 
         monkeypatch.setattr(worker.hosts[0], "_fold_batch", waiting)
-        monkeypatch.setattr("streams.transport.poll.BACKLOG_RECORDS", 50)
         for at in range(0, 6_000, 500):  # batches of their own, so that few are fetched ahead
             produce(prefix, "learning.experience", _experiences(6_000)[at: at + 500])
         await _drop_below(prefix, "learning.experience", 5)

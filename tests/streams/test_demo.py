@@ -16,16 +16,17 @@ from rich.console import Console
 from streams.cli import verify
 from streams.cli.demo import WORKERS, Feed, _run
 from streams.cli.demo_proof import show_proof
+from streams.cli.demo_trader import RUNS
 from streams.cli.demo_view import LiveTable, story_table
 from streams.cli.exits import Exit
 from streams.cli.main import main
 from streams.ingest.synthetic import synthetic_market
 from streams.observer import Observer, Seen
-from streams.records import CE_ID
+from streams.records import CE_ID, FENCE, SOURCE_TOPIC, header
 from streams.settings import Settings
 from streams.verify.cells import Cell, Report, Verdict
 from tests.patience import PATIENCE_S
-from tests.streams.hosting import send
+from tests.streams.hosting import read, send
 
 BARS = 620
 OUTCOMES = 25
@@ -55,6 +56,11 @@ def test_the_main_job_ends_in_a_proof(prefix: Settings, tmp_path: Path) -> None:
     trader = report["ppo_trader"]
     assert (trader["config"], trader["mode"], trader["failed"]) == ("policy.config-0@0", "SHADOW", 0)
     assert {r["symbol"] for r in trader["runs"]} <= {"SOMEUSDT"}
+    assert len(trader["runs"]) <= RUNS + 1
+    copied_ms = [r.timestamp_ms or 0 for r in read(prefix, "ppo_trader.inbox")
+                 if header(r.headers, SOURCE_TOPIC) == "policy.config" and header(r.headers, FENCE) is None]
+    assert copied_ms
+    assert max(copied_ms) <= min(r.timestamp_ms or 0 for r in read(prefix, "market.candles")), "candles did not wait"
     assert trader["skipped"]["synthetic"] > 0
     assert cells["ppo_trader"]["LEARNS"]["state"] in ("PASS", "NOT PROVEN")
     assert cells["ppo_trader"]["APPLIED"]["state"] == "IDLE"

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import click
+import confluent_kafka as ck
 import pytest
 
 from agents.ppo_trader import PpoTraderAgent, PpoTraderConfig
@@ -41,6 +43,23 @@ def test_it_is_written_once_and_not_over_what_somebody_wrote(prefix: Settings) -
     told = demo_trader.told(prefix, ["AUSDT"])
     assert (told["interval_minutes"], told["config"], told["runs"], told["skipped"]) == (
         200 * HOUR_MIN, "policy.config-0@0", [], {})
+
+
+@pytest.mark.topics("policy.config")
+def test_candles_wait_until_the_schedule_is_taken(prefix: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    demo_trader.await_taken(prefix, lambda: pytest.fail("nothing stands on the log"))
+    demo_trader.configure(prefix, synthetic_market(1, ["AUSDT"], 601)[0])
+    client = ck.Consumer({**prefix.client(), "group.id": prefix.group("ppo_trader")})
+
+    def take() -> None:
+        client.commit(offsets=[ck.TopicPartition(prefix.topic("policy.config"), 0, 1)], asynchronous=False)
+
+    with monkeypatch.context() as hasty:
+        hasty.setattr(demo_trader, "TAKEN_S", 0.0)
+        with pytest.raises(click.ClickException, match=r"policy\.config-0 up to 1"):
+            demo_trader.await_taken(prefix, lambda: None)
+    demo_trader.await_taken(prefix, take)
+    client.close()
 
 
 def test_the_screen_says_how_many_runs_and_what_came_out() -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import gc
 import weakref
+from concurrent.futures import Future
 from pathlib import Path
 
 import pytest
-from confluent_kafka import KafkaError
+from confluent_kafka import KafkaError, KafkaException
 
-from streams.heard import Heard, weakly
+from streams.heard import Heard, result_of, weakly
 from streams.log import LogReader, NoBroker
 from streams.samelog import Cluster, NoAnswer
 from streams.settings import Settings
@@ -42,6 +43,26 @@ def test_a_weak_callback_calls_as_long_as_its_object_lives() -> None:
     del owner
     call(2)
     assert taken == [1]
+
+
+def test_a_refusal_does_not_keep_whoever_asked() -> None:
+    """A future keeps its failure, whose traceback would keep the frame that has the future."""
+    class Asker:
+        def ask(self) -> None:
+            answer: Future[object] = Future()
+            answer.set_exception(KafkaException(KafkaError(KafkaError._TRANSPORT, "gone")))
+            result_of(answer, 0)
+
+    gc.disable()
+    try:
+        asker = Asker()
+        gone = weakref.ref(asker)
+        with pytest.raises(KafkaException, match="gone"):
+            asker.ask()
+        del asker
+        assert gone() is None
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize("kind", ["reader", "cluster", "producer"])

@@ -5,17 +5,21 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from agents.contract import Output
+from schemas import catalogue
+from schemas.events import Event, PolicyConfig
 from streams.held import seal, wiped
-from streams.records import HEAD_KEY, encode_event
+from streams.records import FENCE, HEAD_KEY, SOURCE_TOPIC, encode_event
 from streams.settings import Settings
 from streams.worker import run_agents
 from tests.patience import PATIENCE_S
-from tests.streams.counting import SYMBOLS, CountingFeatures, CountingLearner, candle, experience
+from tests.streams.counting import SYMBOLS, Count, CountingFeatures, CountingLearner, candle, experience
 from tests.streams.hosting import (
     CODEC,
     FEATURES,
@@ -24,6 +28,7 @@ from tests.streams.hosting import (
     committed,
     count,
     counts,
+    ends,
     expected,
     firsts,
     folds,
@@ -143,6 +148,8 @@ async def test_state_is_exact_after_sigkills(prefix: Settings, tmp_path: Path) -
     last = WorkerProcess(prefix, "features", tmp_path / "last.log")
     await until(lambda: "running" in (tmp_path / "last.log").read_text(), "the last worker")
     await until(lambda: len(firsts(read(prefix, "market.regime.changed"))) >= N, "outputs")
+    await until(lambda: committed(prefix, "features", "features.inbox") == ends(prefix, "features.inbox"),
+                "the last worker, for one that was killed may have written the outputs and not the state")
     assert last.terminate() == 0
     assert counts(prefix, CountingFeatures()) == expected(events)
     _check_outputs(prefix, "market.regime.changed", "bars_in_previous", events)
@@ -166,6 +173,48 @@ async def test_state_is_exact_across_rebalances(prefix: Settings, tmp_path: Path
     assert two.terminate() == 0
     assert counts(prefix, CountingFeatures()) == expected(events)
     _check_outputs(prefix, "market.regime.changed", "bars_in_previous", events)
+
+
+class _Configured(CountingFeatures):
+    """A configuration changes nothing here."""
+
+    def step(self, state: Count, event: Event) -> tuple[Count, tuple[Output, ...]]:
+        return (state, ()) if isinstance(event, PolicyConfig) else super().step(state, event)
+
+
+@pytest.mark.topics(*FEATURES, "policy.config", "policy.config.dlq")
+@in_loop
+async def test_a_configuration_that_stands_on_the_log_comes_before_what_it_holds_for(
+        prefix: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the consumer would have read first; and it is copied once."""
+    agents: Any = catalogue.AGENTS
+    io = catalogue.AGENTS["features"]
+    monkeypatch.setitem(agents, "features", replace(io, reads={**io.reads, "policy.config": "broadcast"}))
+
+    def config(n: int) -> PolicyConfig:
+        return PolicyConfig(config_id=f"config-{n}", agent="features", ts_ms=n, values="{}", actor="ann", reason="so")
+
+    def copied() -> dict[int, list[str]]:
+        by_partition: dict[int, list[str]] = {}
+        for record in read(prefix, "features.inbox"):
+            headers = dict(record.headers)
+            if FENCE not in headers:
+                by_partition.setdefault(record.partition, []).append(headers[SOURCE_TOPIC].decode())
+        return by_partition
+
+    events = _candles(N)
+    produce(prefix, "market.candles", events)
+    produce(prefix, "policy.config", [config(1), config(2)])
+    async with run_agents(prefix, {"features": _Configured()}):
+        await until(lambda: count(prefix, "market.regime.changed") == N, "all outputs")
+        produce(prefix, "policy.config", [config(3)])
+        await until(lambda: committed(prefix, "features", "policy.config") == {0: 3}, "the last one")
+    found = copied()
+    assert len(found) == 4
+    for topics in found.values():
+        assert topics[:2] == ["policy.config"] * 2
+        assert topics.count("policy.config") == 3
+    assert counts(prefix, _Configured()) == expected(events)
 
 
 @pytest.mark.topics(*FEATURES)

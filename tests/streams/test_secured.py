@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from schemas.catalogue import AGENTS, built_agents
+from schemas.catalogue import AGENTS, TOPICS, built_agents
 from streams import broker as embedded
 from streams import denied, topics
 from streams.acls import Acl, acls, internal, topics_of
@@ -26,7 +26,7 @@ from streams.cli.exits import Exit
 from streams.settings import Settings
 from tests.patience import PATIENCE_S
 from tests.streams.counting import SYMBOLS, candle
-from tests.streams.hosting import CODEC, FEATURES, count, firsts, produce, read, until
+from tests.streams.hosting import CODEC, FEATURES, committed, count, ends, firsts, produce, read, until
 from tests.streams.secured import SecuredBroker, environment
 
 ROOT = Path(__file__).parents[2]
@@ -153,7 +153,8 @@ def test_a_right_that_is_taken_away_ends_the_worker_and_loses_nothing(
     secured.allow(rights)
     worker = _worker(user)
     try:
-        asyncio.run(until(lambda: len(_made(admin)) == 400, "the rest"))
+        asyncio.run(until(lambda: committed(admin, "features", "features.inbox") == ends(admin, "features.inbox")
+                          and len(_made(admin)) == 400, "the rest"))  # outputs may be whole before this one runs at all
         worker.terminate()
         _, told = worker.communicate(timeout=PATIENCE_S)
         assert worker.returncode == Exit.GOOD, told
@@ -200,6 +201,14 @@ def test_the_list_as_json() -> None:
     assert told["groups"] == ["blue.features"]
     assert {t["name"] for t in told["topics"] if t["internal"]} == {"p.features.inbox", "p.features.changelog"}
     assert {t["name"] for t in told["topics"]} == {a["name"] for a in told["acls"] if a["resource"] == "Topic"}
+
+
+def test_the_list_with_partitions_of_ones_own() -> None:
+    made = [line for line in map(shlex.split, _listed("--partitions", "16", "--clock").splitlines())
+            if line and line[0] == "kafka-topics"]
+    found = {line[line.index("--topic") + 1]: line[line.index("--partitions") + 1] for line in made}
+    assert found == {name: "1" if TOPICS[name].partitions == 1 else "16" for name in found}
+    assert {"market.candles", "system.clock"} <= found.keys()
 
 
 def test_the_list_as_commands() -> None:

@@ -6,15 +6,21 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from benchmarks import long_run_memory, roster_throughput, step_cost, trade_to_policy
+from benchmarks.roster.engine import Mark
+from benchmarks.roster.hands import Came
 from benchmarks.roster.inputs import Tape, name_of, roster, tapes
 from benchmarks.roster.report import machine, table, write
 from benchmarks.step_cost import Case, costs, turn
 from schemas.catalogue import built_agents
+from schemas.codec import Codec
 from streams.settings import Settings
+from tests.streams.log_fixtures import T0_MS, policy
 
 PROGRAMS = ("trade_to_policy", "step_cost", "roster_throughput", "long_run_memory")
 
@@ -46,6 +52,17 @@ def test_every_trade_is_followed_to_its_policy_and_over_as_many_bare_hops(
     assert row["ratios"].keys() == {"p50", "p99", "p99.9"}
     trade_to_policy.show(rows)
     assert "policy.current" in capsys.readouterr().out
+
+
+def test_versions_of_earlier_trades_count_for_no_round() -> None:
+    codec, old, new = Codec(), policy(symbol="OLD"), policy(symbol="NEW")
+    hands = SimpleNamespace(came=[Came(1.0 + n, topic, 0, n, codec.encode(topic, version)) for n, (topic, version) in
+                                  enumerate([("policy.current", old), ("policy.ledger", new), ("policy.ledger", new)])])
+    ours: Any = SimpleNamespace(hands=hands, codec=codec, settings=Settings())
+    found: dict[str, dict[Mark, float]] = {name: {} for name in trade_to_policy.SEEN}
+    assert trade_to_policy.Ours._take(ours, {("NEW", T0_MS): 0.0}, found) == 1
+    assert found == {"policy.ledger": {("NEW", T0_MS): 2.0}, "policy.current": {}}
+    assert hands.came == []
 
 
 # ---------------------------------------------------------------------- what a step costs

@@ -20,7 +20,7 @@ from streams.settings import Settings
 from streams.topics import Change, Difference
 from tests.patience import PATIENCE_S
 
-DELETE, COMPACT = "market.candles", "policy.current"
+DELETE, COMPACT, SPREAD = "market.candles", "policy.current", "market.features"
 OTHER = {  # for every config that a catalogue topic may state: a value that it does not
     "cleanup.policy": "compact,delete", "max.message.bytes": "12345", "message.timestamp.type": "CreateTime",
     "compression.type": "zstd", "retention.ms": "604800000", "retention.bytes": "1000000",
@@ -87,31 +87,50 @@ def test_every_kind_of_config_that_differs_is_seen_and_set_right(prefix: Setting
 
 @pytest.mark.topics
 def test_partitions_are_added_only_to_a_topic_that_never_held_a_record(prefix: Settings) -> None:
-    _make(prefix, DELETE, 1)
-    assert topics.check(prefix, [DELETE]) == [
-        Difference(topic=DELETE, setting="partitions", expected="4", found="1")]
-    [change] = topics.apply(prefix, [DELETE])
+    _make(prefix, SPREAD, 1)
+    assert topics.check(prefix, [SPREAD]) == [
+        Difference(topic=SPREAD, setting="partitions", expected="4", found="1")]
+    [change] = topics.apply(prefix, [SPREAD])
     assert (change.action, change.before, change.after) == ("altered", "1", "4")
-    _soon(lambda: topics.check(prefix, [DELETE]) == [])
+    _soon(lambda: topics.check(prefix, [SPREAD]) == [])
 
 
 @pytest.mark.topics
 def test_partitions_of_a_topic_with_records_are_left_alone(prefix: Settings) -> None:
-    _make(prefix, DELETE, 1)
+    _make(prefix, SPREAD, 1)
     producer = Producer(prefix.producer())
-    producer.produce(prefix.topic(DELETE), b"x", b"BTCUSDT")
+    producer.produce(prefix.topic(SPREAD), b"x", b"BTCUSDT")
     assert producer.flush(30) == 0
-    [change] = topics.apply(prefix, [DELETE])
+    [change] = topics.apply(prefix, [SPREAD])
     assert change.action == "left"
     assert "records" in change.reason
-    assert topics.connect(prefix)[1][prefix.topic(DELETE)] == 1
+    assert topics.connect(prefix)[1][prefix.topic(SPREAD)] == 1
 
 
 @pytest.mark.topics
 def test_more_partitions_than_the_catalogue_are_said_and_left(prefix: Settings) -> None:
-    _make(prefix, DELETE, 6)
-    [change] = topics.apply(prefix, [DELETE])
+    _make(prefix, SPREAD, 6)
+    [change] = topics.apply(prefix, [SPREAD])
     assert (change.action, change.before, change.after) == ("left", "6", "4")
+
+
+@pytest.mark.topics
+def test_partitions_are_as_set_and_later_as_the_candles_have_them(prefix: Settings) -> None:
+    first = (DELETE, SPREAD, "system.clock")
+    later = ("q_learning.inbox", "q_learning.changelog", "risk_controller.inbox")
+    topics.apply(prefix.replace(partitions=3), first)
+    assert topics.check(prefix.replace(partitions=3), first) == topics.check(prefix, first) == []
+    assert topics.check(prefix.replace(partitions=5), [SPREAD]) == [
+        Difference(topic=SPREAD, setting="partitions", expected="5", found="3")]
+    topics.apply(prefix, later, otherwise=7)
+    there = topics.connect(prefix)[1]
+    assert [there[prefix.topic(name)] for name in first + later] == [3, 3, 1, 3, 3, 1]
+
+
+@pytest.mark.topics
+def test_where_nobody_says_how_many_the_caller_may(prefix: Settings) -> None:
+    topics.apply(prefix, [DELETE], otherwise=1)
+    assert topics.connect(prefix)[1][prefix.topic(DELETE)] == 1
 
 
 @pytest.mark.topics(DELETE)

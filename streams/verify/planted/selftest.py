@@ -15,6 +15,7 @@ from typing import Any
 from agents.contract import Agent
 from agents.roster import ROSTER
 from streams.verify.cells import RED, Kind, Report
+from streams.verify.judge import uncollected
 from streams.verify.planted import actors, learners, networks, records, trainers
 from streams.verify.planted.stage import Stage, at, red, stage
 
@@ -203,11 +204,12 @@ PLANTS: tuple[Plant, ...] = (
 
 def judged(plant: Plant, sample_seed: int) -> Caught:
     """Run a cheat and judge it."""
-    run = plant.run()
     options: dict[str, Any] = {"sample": SAMPLE, "fits": 1, "sample_seed": sample_seed, "only": (plant.agent,)}
     if plant.kind not in ("PERSISTS", "RECEIVES"):
         options["budget"] = 0  # only these cells read everything again
-    report = run.judge_by_its_own_code(**options) if plant.own else run.judge(**options)
+    with uncollected():
+        run = plant.run()
+        report = run.judge_by_its_own_code(**options) if plant.own else run.judge(**options)
     found = at(report, plant.agent, plant.kind)
     return Caught(plant.name, plant.what, f"{plant.agent} {plant.kind}", found.state, found.why, found.place)
 

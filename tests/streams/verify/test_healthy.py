@@ -261,8 +261,9 @@ class Growing(MemoryLog):
     def grow(self, run: Stage, first: int, bars: int) -> None:
         self.run, self.left, self.readings = run, list(made(bars=bars, start=first)), 0
 
-    def read(self, topic: str, start: Mapping[int, int] | None = None) -> Iterator[Record]:
-        found = list(super().read(topic, start))
+    def read(self, topic: str, start: Mapping[int, int] | None = None,
+             until: Mapping[int, int] | None = None) -> Iterator[Record]:
+        found = list(super().read(topic, start, until))
         self.readings += 1
         now, self.left = self.left[:24], self.left[24:]
         self.run.driver.run(now)
