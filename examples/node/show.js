@@ -13,7 +13,7 @@ for (const wire of process.argv.slice(2).map((topic) => new Wire(topic))) {
   await consumer.subscribe({ topic: wire.topic, fromBeginning: true });
   await new Promise((done, failed) => {
     if (!left.size) return done();
-    consumer.on(consumer.events.CRASH, ({ payload }) => failed(payload.error));
+    consumer.on(consumer.events.CRASH, ({ payload }) => payload.restart || failed(payload.error));
     return consumer.run({
       autoCommit: false,
       eachMessage: async ({ partition, message }) => {

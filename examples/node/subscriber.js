@@ -45,7 +45,7 @@ function take(topic, { key, value }) {
   }
 }
 
-const now = await ends(admin, decided.topic); // decisions from now on; older ones are too late to execute
+const next = await ends(admin, decided.topic); // decisions from now on; older ones are too late to execute
 const left = await ends(admin, current.topic);
 let ready = false;
 async function act() {
@@ -56,14 +56,22 @@ async function act() {
   setTimeout(act, 100);
 }
 
+// kafkajs begins anew whenever it joins its group again, as after a session that expired: no decision is taken twice.
+consumer.on(consumer.events.GROUP_JOIN, () => {
+  for (const [partition, end] of next) consumer.seek({ topic: decided.topic, partition, offset: String(end) });
+});
 await consumer.subscribe({ topics: [current.topic, decided.topic], fromBeginning: true });
 await consumer.run({
   autoCommit: false,
   eachMessage: async ({ topic, partition, message }) => {
     const end = BigInt(message.offset) + 1n;
-    if (topic === current.topic || end > (now.get(partition) ?? 0n)) take(topic, message);
-    if (topic === current.topic && end >= (left.get(partition) ?? 0n)) left.delete(partition);
+    if (topic === current.topic) {
+      take(topic, message);
+      if (end >= (left.get(partition) ?? 0n)) left.delete(partition);
+    } else if (end > (next.get(partition) ?? 0n)) {
+      next.set(partition, end);
+      take(topic, message);
+    }
   },
 });
-for (const [partition, end] of now) consumer.seek({ topic: decided.topic, partition, offset: String(end) });
 act();
