@@ -23,7 +23,8 @@ from schemas.events import Event, PolicyCommand, PolicyConfig
 from schemas.refused import Refused
 
 if TYPE_CHECKING:
-    from schemas.columns import Array, Columns  # numpy, for those only who take columns
+    from schemas.columns import Columns  # numpy, for those only who take columns
+    from schemas.lockstep import Array
 
 __all__ = ["Agent", "Batch", "Config", "Job", "Output", "Refused", "State", "Stepped", "Tombstone"]
 

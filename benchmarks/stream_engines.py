@@ -1,6 +1,6 @@
 """Stream engines side by side: the same trades, the same windows, one run, on an Apache Kafka of its own.
 
-    python -m benchmarks.stream_engines [--small] [--rounds 5] [--only stock_faust,quixstreams] [--json] [--out FILE]
+    python -m benchmarks.stream_engines [--small] [--rounds 5] [--only ENGINE ...] [--json] [--out FILE]
 
 Each engine decodes Avro trades and keeps count, sum and last of each symbol's tumbling windows, first in memory, then
 with state that outlives it. Each run is a process of its own, rounds interleave the engines, and the answer of each is
@@ -212,16 +212,16 @@ def show(rows: Sequence[Row]) -> None:
 @click.option("--small", is_flag=True, help="Few records, one round: does everything still run, and answer alike?")
 @click.option("--records", default=1_000_000, show_default=True, help="Trades on the topic.")
 @click.option("--rounds", default=5, show_default=True)
-@click.option("--only", help="Names of engines with commas between; ours always runs.")
+@click.option("--only", multiple=True, metavar="ENGINE", help="This engine and ours; may be given several times.")
 @click.option("--json", "as_json", is_flag=True, help="JSON instead of the table.")
 @click.option("--out", type=click.Path(path_type=Path), help="Write the JSON to this file.")
-def main(small: bool, records: int, rounds: int, only: str | None, as_json: bool, out: Path | None) -> None:
+def main(small: bool, records: int, rounds: int, only: tuple[str, ...], as_json: bool, out: Path | None) -> None:
     """Measure and print."""
     if small:
         records, rounds = 20_000, 1
-    chosen = [OURS, *(name.strip() for name in only.split(","))] if only else list(ENGINES)
+    chosen = [OURS, *only] if only else list(ENGINES)
     if unknown := set(chosen) - set(ENGINES):
-        raise click.UsageError(f"unknown {', '.join(sorted(unknown))}; engines are {', '.join(ENGINES)}")
+        raise click.UsageError(f"unknown {', '.join(sorted(unknown))}; engines are {'; '.join(ENGINES)}")
     rows = [Row(name, mode, ENGINES[name].goal.get(mode)) for mode in MODES for name in ENGINES
             if name in chosen and mode in ENGINES[name].share]
     with tempfile.TemporaryDirectory(prefix="quantum-engines-") as folder:

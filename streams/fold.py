@@ -37,7 +37,9 @@ from streams.keeping import Flush, Keeper, digest_of
 from streams.records import (
     CE_ID,
     FENCE,
+    OFFSET_DIGITS,
     OWNER,
+    PARTITION_DIGITS,
     REDRIVEN_FOR,
     SOURCE_OFFSET,
     SOURCE_PARTITION,
@@ -55,6 +57,7 @@ from streams.records import (
 from streams.states import decoded, hash_of
 
 HEAD_FORMAT = 1
+MOST_TEXT = 512  # of a header, in the head
 
 
 class Scope(NamedTuple):
@@ -147,16 +150,17 @@ class PartitionFold:
             return record.source
         if self.io.direct:
             return Source(self.io.input_topic, self.partition, record.offset)
-        topic, partition = text_of(held.get(SOURCE_TOPIC)), _number(held.get(SOURCE_PARTITION))
-        offset, fence = _number(held.get(SOURCE_OFFSET)), text_of(held.get(FENCE)) is not None
-        if topic is None or topic not in self.io.reads or partition is None or (offset is None and not fence):
+        topic, partition = text_of(held.get(SOURCE_TOPIC)) or "", _number(held.get(SOURCE_PARTITION), PARTITION_DIGITS)
+        offset, fence = _number(held.get(SOURCE_OFFSET), OFFSET_DIGITS), text_of(held.get(FENCE)) is not None
+        owner = text_of(held.get(OWNER))
+        if topic not in self.io.reads or partition is None or not owner or (offset is None and not fence):
             self.counters.refused += 1  # no relay of ours wrote it: it stays in the inbox, where everybody can see it
             return None
         if fence or offset is None:
             _, last = self.fences.get((topic, partition), ("", -1))
-            self.fences[topic, partition] = (text_of(held.get(OWNER)) or "", last)
+            self.fences[topic, partition] = (owner[:MOST_TEXT], last)
             if topic_id := text_of(held.get(TOPIC_ID)):
-                self.topic_ids[topic, partition] = topic_id[:512]
+                self.topic_ids[topic, partition] = topic_id[:MOST_TEXT]
             return None
         return Source(topic, partition, offset)
 
@@ -175,7 +179,7 @@ class PartitionFold:
             if source.offset <= last:
                 self.counters.repeated += 1
                 return False
-            self.fences[source.topic, source.partition] = (text_of(held.get(OWNER)) or "", source.offset)
+            self.fences[source.topic, source.partition] = ((text_of(held.get(OWNER)) or "")[:MOST_TEXT], source.offset)
         if TOPICS[source.topic].external:
             return True
         if self.agent.name in (text_of(held.get(REDRIVEN_FOR)) or "").split(","):
@@ -412,9 +416,9 @@ def _changed(applied: Any) -> bool:
     return bool(applied.executed_action == applied.recommended_action != applied.baseline_action)
 
 
-def _number(value: bytes | None) -> int | None:
-    """A header's value of ASCII digits; None for anything else."""
-    return int(value) if value is not None and value.isdigit() else None
+def _number(value: bytes | None, digits: int) -> int | None:
+    """A header's value of so many ASCII digits at most, which the head can hold; None for anything else."""
+    return int(value) if value is not None and value.isdigit() and len(value) <= digits else None
 
 
 class OtherFormat(Exception):

@@ -31,6 +31,7 @@ ERROR = "__streams.errors."
 REDRIVEN_FROM = "redriven_from"
 REDRIVEN_FOR = "redriven_for"
 HEAD_KEY = b"head"
+PARTITION_DIGITS, OFFSET_DIGITS = 9, 18  # in headers; an int and a long of Avro hold them, whatever they are
 SCOPE_PREFIX = "scope:"
 
 
@@ -154,6 +155,6 @@ def output_id(ce_id: str | None) -> tuple[str, int, int, int] | None:
     n = parts[2]
     if not (partition.isdigit() and offset.isdigit() and n.isdigit()):
         return None
-    if len(partition) > 9 or len(offset) > 18 or len(n) > 9:
+    if len(partition) > PARTITION_DIGITS or len(offset) > OFFSET_DIGITS or len(n) > PARTITION_DIGITS:
         return None
     return parts[0], int(partition), int(offset), int(n)

@@ -13,6 +13,7 @@ import logging
 import uuid
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 from faust.types import TP
@@ -39,11 +40,12 @@ from streams.transport.produce import DriverProducer, Row
 
 log = logging.getLogger(__name__)
 
-SLICE_RECORDS = 500  # copied in one go, some ms; then other agents have the event loop
+SLICE_RECORDS = 1_000  # copied in one go, some ms; then other agents have the event loop
 UNACKNOWLEDGED_RECORDS = 20_000
 _OURS = frozenset({FENCE, OWNER, SOURCE_OFFSET, SOURCE_PARTITION, SOURCE_TOPIC, TOPIC_ID})
 
 
+@lru_cache(maxsize=65_536)
 def targets(route: Route, topic: str, key: bytes | None, partitions: int) -> Sequence[int] | str:
     """Inbox partitions that a record goes to, or the reason why it cannot be routed.
 
@@ -182,7 +184,7 @@ class Relay:
             (SOURCE_TOPIC, topic.encode()), (SOURCE_PARTITION, str(partition).encode()), (OWNER, self.owner.encode()),
             (FENCE, b"1") if offset is None else (SOURCE_OFFSET, str(offset).encode()),
         )
-        return tuple(h for h in headers if h[0] not in _OURS) + ours
+        return tuple([h for h in headers if h[0] not in _OURS]) + ours if headers else ours
 
     async def take_up(self, sources: Mapping[TP, str], partitions: int, topic_ids: Mapping[str, str]) -> None:
         """Fence the source partitions off for a new owner and make lanes for them.

@@ -147,8 +147,8 @@ def test_schemas_need_only_what_the_base_installation_has(path: Path) -> None:
     allowed = set(sys.stdlib_module_names) | {"fastavro", "msgspec", "schemas"}
     if name_of(path) == "schemas.compatibility":
         allowed.add("avro")  # judge of releases; in the extra dev
-    if name_of(path) == "schemas.columns":
-        allowed.add("numpy")  # for those who have the extra agents; nothing else in schemas imports it
+    if name_of(path) in ("schemas.columns", "schemas.lockstep"):
+        allowed.add("numpy")  # for those who have the extra agents; nothing else in schemas imports them
     assert {i.split(".")[0] for i in imports(path)} <= allowed
 
 

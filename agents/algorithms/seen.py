@@ -10,6 +10,8 @@ is known any more.
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Sequence
+from operator import lt
 
 import msgspec
 
@@ -60,3 +62,49 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
         if len(first) <= MOST:
             return Seen(first=first, last=last, forgotten=self.forgotten)
         return Seen(first=first[1:], last=last[1:], forgotten=last[0])
+
+    def with_all(self, first: Sequence[int], last: Sequence[int]) -> Seen | None:
+        """These and runs of numbers, exactly as `with_` takes one number after the other.
+
+        Args:
+            first, last: ends of each run, inclusive, in order of arrival; at least one, and none that begins right
+                behind the end of the one before it.
+
+        Returns:
+            None where a number came before or was forgotten by then; also where a run makes the ranges one too many
+            until it reaches the next one, which ends alone do not tell.
+
+        >>> Seen(first=(3,), last=(5,)).with_all((6, 12, 10), (8, 12, 11))
+        Seen(first=(3, 10), last=(8, 12), forgotten=-1)
+        """
+        newest = self.last[-1] if self.last else self.forgotten
+        if newest < first[0] and all(map(lt, last, first[1:])):  # by far the most
+            joins = int(bool(self.last) and first[0] == newest + 1)
+            starts = (*self.first, *first[joins:])
+            ends = (*self.last[:len(self.last) - joins], *last)
+            over = max(len(starts) - MOST, 0)
+            return Seen(first=starts[over:], last=ends[over:], forgotten=ends[over - 1] if over else self.forgotten)
+        return self._with_any(first, last)
+
+    def _with_any(self, first: Sequence[int], last: Sequence[int]) -> Seen | None:
+        starts, ends, forgotten = list(self.first), list(self.last), self.forgotten
+        for a, b in zip(first, last, strict=True):
+            i = bisect_right(starts, a)
+            if a <= forgotten or (i > 0 and ends[i - 1] >= a) or (i < len(starts) and starts[i] <= b):
+                return None
+            joins_behind = i < len(starts) and starts[i] - 1 == b
+            if i > 0 and ends[i - 1] + 1 == a:
+                ends[i - 1] = b
+                if joins_behind:
+                    del starts[i], ends[i - 1]
+            elif joins_behind:
+                if a < b and len(starts) == MOST:
+                    return None
+                starts[i] = a
+            else:
+                starts.insert(i, a)
+                ends.insert(i, b)
+                if len(starts) > MOST:
+                    forgotten = ends[0]
+                    del starts[0], ends[0]
+        return Seen(first=tuple(starts), last=tuple(ends), forgotten=forgotten)

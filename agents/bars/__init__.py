@@ -13,6 +13,8 @@ What it does with trades that are not simply the next one:
 Bars are never invented: an interval without trades has none, and the bar in which the feed begins is left out, since
 what was traded before is not known. The volume that takers bought is null where the side of any trade is.
 
+Many trades at once, in columns, come to the same states and bars as one after the other (`agents.bars.many`).
+
 Label: the source of the trades, and their origin; of different origins SYNTHETIC where any trade was, else MIXED.
 
 Limits: nothing but a trade closes a bar, so the last one waits for the market to go on, and a trade whose time lies

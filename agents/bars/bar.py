@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, TypeVar
+
 from agents.algorithms.candles import WEEK_MS, WEEK_OFFSET_MS
 from agents.algorithms.lineage import merge_origin
 from agents.contract import State
 from schemas.events import Candle, MarketTrade, Origin
+
+if TYPE_CHECKING:
+    from schemas.lockstep import Array
+
+Moments = TypeVar("Moments", int, "Array")
 
 
 class Bar(State, frozen=True, kw_only=True):
@@ -32,14 +39,15 @@ class Bar(State, frozen=True, kw_only=True):
     origin: Origin
 
 
-def opening_ms(ts_ms: int, interval_ms: int) -> int:
-    """Opening time of the bar that holds a moment; weekly bars open on Mondays.
+def opening_ms(ts_ms: Moments, interval_ms: int) -> Moments:
+    """Opening time of the bar that holds a moment, or of those that hold many; weekly bars open on Mondays.
 
     >>> opening_ms(119_999, 60_000), opening_ms(120_000, 60_000)
     (60000, 120000)
     """
     grid = WEEK_OFFSET_MS if interval_ms == WEEK_MS else 0
-    return ts_ms - (ts_ms - grid) % interval_ms
+    open_ms: Moments = ts_ms - (ts_ms - grid) % interval_ms
+    return open_ms
 
 
 def begun(open_time_ms: int, trade: MarketTrade) -> Bar:

@@ -7,7 +7,8 @@ from msgspec.structs import replace
 from agents.algorithms.candles import PRICE_MAX, PRICE_MIN, VOLUME_MAX, WEEK_MS
 from agents.algorithms.seen import Seen
 from agents.bars.bar import Bar, begun, closed, grown, opening_ms
-from agents.contract import Agent, Config, Output, Refused, State
+from agents.bars.many import stepped
+from agents.contract import Agent, Batch, Config, Output, Refused, State, Stepped
 from schemas.events import Event, MarketTrade
 
 SECOND_MS = 1_000
@@ -58,6 +59,7 @@ class Bars(Agent[BarsState]):
     name = "bars"
     state_type = BarsState
     config_type = BarsConfig
+    in_columns = frozenset({"market.trades"})
     config: BarsConfig
 
     def new(self, scope: str) -> BarsState:
@@ -81,6 +83,9 @@ class Bars(Agent[BarsState]):
         after = replace(state, seen=state.seen.with_(event.trade_id), bars=bars,
                         newest_ms=max(state.newest_ms, event.ts_ms))
         return self._close(after, event.symbol)
+
+    def step_many(self, batch: Batch[BarsState]) -> Stepped[BarsState] | None:
+        return stepped(batch, self.config.interval_ms, self.config.lateness_ms)
 
     def _close(self, state: BarsState, symbol: str) -> tuple[BarsState, tuple[Output, ...]]:
         """Close what nothing can come to any more."""

@@ -6,7 +6,8 @@ import numpy as np
 
 from benchmarks.engines.bare import batches
 from benchmarks.engines.task import PARTITIONS, WINDOW_MS, Job, Watch, Windows
-from schemas.columns import PAD, ColumnDecoder
+from schemas.columns import ColumnDecoder
+from schemas.lockstep import PAD
 
 
 def main() -> None:

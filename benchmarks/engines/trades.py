@@ -42,12 +42,15 @@ class Trades:
         )
 
     def events(self) -> Iterator[MarketTrade]:
-        """As events."""
+        """As events; each symbol's trades are numbered without gaps."""
+        numbers = [0] * SYMBOLS
         for i, (symbol, ts_ms, price, quantity) in enumerate(zip(
                 self.symbol_N.tolist(), self.ts_ms_N.tolist(), self.price_N.tolist(), self.quantity_N.tolist(),
                 strict=True)):
-            yield MarketTrade(symbol=NAMES[symbol], trade_id=i, ts_ms=ts_ms, price=price, quantity=quantity,
-                              taker_side="BUY" if i & 1 else "SELL", source="synthetic:1", origin="SYNTHETIC")
+            numbers[symbol] += 1
+            yield MarketTrade(symbol=NAMES[symbol], trade_id=numbers[symbol], ts_ms=ts_ms, price=price,
+                              quantity=quantity, taker_side="BUY" if i & 1 else "SELL", source="synthetic:1",
+                              origin="SYNTHETIC")
 
     def publish(self, settings: Settings) -> None:
         """Write them as a feed of ours does, but uncompressed: aiokafka reads lz4 only with another package."""

@@ -12,8 +12,8 @@ from agents.contract import Agent, Batch, Output, Refused, State, Stepped
 from benchmarks.engines.task import PARTITIONS, WINDOW_MS, Windows
 from schemas import catalogue
 from schemas.catalogue import AgentIO, Topic
-from schemas.columns import Array
 from schemas.events import Event, MarketTrade
+from schemas.lockstep import Array
 
 KEPT = 1_000  # windows of a symbol; older ones are forgotten
 

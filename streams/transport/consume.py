@@ -39,17 +39,14 @@ class Batch:
         return self._consumer.cut(self)
 
 
-def _size(item: ck.Message | Packed) -> int:
-    return item.weight if isinstance(item, Packed) else 1
-
-
-def _portion(waiting: deque[ck.Message | Packed]) -> tuple[list[ck.Message | Packed], int]:
-    """What waits first, `BATCH_RECORDS` and what they were packed with; and their weight."""
+def _portion(waiting: deque[ck.Message | Packed]) -> list[ck.Message | Packed]:
+    """What waits first, `BATCH_RECORDS` and what they were packed with."""
     items, count = [], 0
     while waiting and count < BATCH_RECORDS:
-        items.append(waiting.popleft())
-        count += _size(items[-1])
-    return items, count
+        item = waiting.popleft()
+        items.append(item)
+        count += item.weight if isinstance(item, Packed) else 1
+    return items
 
 
 class DriverConsumer(Consumer):
@@ -61,7 +58,8 @@ class DriverConsumer(Consumer):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._waiting: defaultdict[TP, deque[ck.Message | Packed]] = defaultdict(deque)
         self._tokens: dict[TP, Batch] = {}
-        self.taken = 0
+        self.taken = 0  # records
+        self.taken_packed = 0  # weight of packed ones
         self._flows = False
         self._ending: asyncio.Task[None] | None = None
         super().__init__(*args, **kwargs)
@@ -77,10 +75,11 @@ class DriverConsumer(Consumer):
             await self.thread.close(self.app.drain_left_s())
 
     # ------------------------------------------------------------------ records in
-    def arrived(self, generation: int, by_partition: Mapping[tuple[str, int], list[Any]], count: int) -> None:
+    def arrived(self, generation: int, by_partition: Mapping[tuple[str, int], list[Any]]) -> None:
         """Records from the thread."""
         if self.thread is None or generation != self.thread.generation or not self.thread.assigned:
-            self.taken += count
+            for messages in by_partition.values():
+                self._took(messages)
             return
         for (topic, partition), messages in by_partition.items():
             tp = TP(topic, partition)
@@ -106,8 +105,8 @@ class DriverConsumer(Consumer):
         del self._tokens[tp]
         waiting = self._waiting[tp]
         if self.app.columns is not None:
-            records, count = _portion(waiting)
-            self.taken += count
+            records = _portion(waiting)
+            self._took(records)
         elif len(waiting) <= BATCH_RECORDS:
             records = list(waiting)
             waiting.clear()
@@ -119,9 +118,17 @@ class DriverConsumer(Consumer):
             self._deliver(tp)
         return records
 
+    def _took(self, items: Iterable[ck.Message | Packed]) -> None:
+        for item in items:
+            if isinstance(item, Packed):
+                self.taken_packed += item.weight
+            else:
+                self.taken += 1
+
     def _forget(self) -> None:
         self._tokens.clear()
-        self.taken += sum(_size(item) for waiting in self._waiting.values() for item in waiting)
+        for waiting in self._waiting.values():
+            self._took(waiting)
         self._waiting.clear()
 
     # ------------------------------------------------------------------ the group

@@ -32,6 +32,7 @@ BACKLOG_RECORDS = 20_000
 RAW_RECORDS = 20_000  # of a partition at once: columns want to be long
 RAW_BACKLOG_RECORDS = 200_000  # as `Packed.weight` counts
 POLL_S = 0.1  # longest wait of a call for the thread
+FULL_S = 0.001  # until it is looked again whether there is room for more
 CALLBACK_POLL_S = 0.005
 REJOIN_S = 2.0  # after a gap a group that has given us up says so within this; else we join it anew
 TUNING: Mapping[str, str | int | bool] = {
@@ -89,7 +90,8 @@ class PollThread:
     def __init__(self, owner: DriverConsumer, config: Mapping[str, str | int], columns: str | None = None) -> None:
         self.generation = 0
         self.assigned: set[TP] = set()
-        self.received = 0  # written by the thread only; `owner.taken` by the event loop only
+        self.received = 0  # records; written by the thread only, `owner.taken` by the event loop only
+        self.received_packed = 0  # weight of packed ones; ditto, `owner.taken_packed`
         self._owner = owner
         self._loop = asyncio.get_running_loop()
         self._calls: queue.SimpleQueue[tuple[Callable[[], Any], asyncio.Future[Any]]] = queue.SimpleQueue()
@@ -102,7 +104,7 @@ class PollThread:
         self.awake = Awake((int(whole["session.timeout.ms"]) - int(whole["heartbeat.interval.ms"])) / 1000)
         self._client = ck.Consumer({**whole, "on_commit": weakly(self._on_commit)}, logger=LIBRDKAFKA)
         self._raw = RawQueues(self._client, raw_topic, RAW_RECORDS) if raw_topic else None
-        self._most = RAW_BACKLOG_RECORDS if raw_topic else BACKLOG_RECORDS
+        self._behind = False  # the main queue may have records of a partition that was diverted late
         self._last: dict[int, int] = {}  # newest offset handed over of each partition that may be diverted
         self._thread = threading.Thread(target=self._run, name=f"consumer-{config['group.id']}", daemon=True)
         self._thread.start()
@@ -141,7 +143,7 @@ class PollThread:
             if generation == self.generation:
                 self._last.clear()
                 if self._raw is not None:
-                    self._raw.divert(*(tp.partition for tp in starts))
+                    self._raw.divert(*(tp.partition for tp in starts if tp.topic == self._raw.topic))
                 self._client.assign([ck.TopicPartition(tp.topic, tp.partition, at) for tp, at in starts.items()])
 
         await self.call(run)
@@ -194,17 +196,19 @@ class PollThread:
             while not self._closing:
                 self._look_up()
                 self._serve()
-                if self.received - self._owner.taken < self._most:
+                if self.received - self._owner.taken < BACKLOG_RECORDS:
                     paused_since = None
-                    self._poll(POLL_S, BATCH_RECORDS)
+                    self._poll()
                     continue
                 # Backpressure by not polling: pause() would throw away what was prefetched. A poll a second keeps the
                 # membership of the group and serves rebalances; it brings one record.
                 paused_since = paused_since or time.monotonic()
                 if time.monotonic() - paused_since > 1.0:
                     paused_since = None
-                    self._poll(0, 0)
-                time.sleep(0.001)
+                    if (first := self._client.poll(0)) is not None:
+                        self._hand_over(first, 0)
+                elif self._behind or not self._take_raw():
+                    time.sleep(FULL_S)
             self._serve()  # what was asked for before the end, a commit perhaps
             if self._raw is not None:
                 self._raw.close()
@@ -212,17 +216,26 @@ class PollThread:
         except BaseException as exc:
             self._post(self._owner.fail, exc)
 
-    def _poll(self, wait_s: float, more: int) -> None:
-        first = self._client.poll(0 if self._raw else wait_s)
+    def _poll(self) -> None:
+        first = self._client.poll(0 if self._raw else POLL_S)
         if first is not None:
-            self._hand_over(first, more)
-        elif self._raw and more and not self._take_raw(self._raw):  # the main queue is empty: what is there goes first
-            self._raw.wait(wait_s)
+            self._hand_over(first, BATCH_RECORDS)
+        elif self._raw and self._raw.main_waits():
+            return  # a callback was served, and records stand behind it
+        else:
+            self._behind = False
+        if self._raw and not self._behind and not self._take_raw() and first is None:
+            self._raw.wait(POLL_S if self._has_room_for_packed() else FULL_S)
 
-    def _take_raw(self, queues: RawQueues) -> bool:
-        """Hand over what diverted partitions have; whether there was anything."""
+    def _has_room_for_packed(self) -> bool:
+        return self.received_packed - self._owner.taken_packed < RAW_BACKLOG_RECORDS
+
+    def _take_raw(self) -> bool:
+        """Hand over what diverted partitions have, where there is room for it; whether there was anything."""
+        queues = self._raw
+        if not queues or not self._has_room_for_packed():
+            return False
         found: dict[tuple[str | None, int | None], list[Any]] = defaultdict(list)
-        count = 0
         for partition, records in queues.take():
             if isinstance(records, RawError):
                 if not passing(records.error):
@@ -230,11 +243,10 @@ class PollThread:
                 continue
             self._in_order(partition, int(records.offset_N[0]), int(records.offset_N[-1]))
             found[queues.topic, partition].append(records)
-            count += records.weight
-        if count:
-            self.received += count
-            self._post(self._owner.arrived, self.generation, found, count)
-        return count > 0
+            self.received_packed += records.weight
+        if found:
+            self._post(self._owner.arrived, self.generation, found)
+        return bool(found)
 
     def _in_order(self, partition: int, first: int, last: int) -> None:
         """Two queues carry a partition's records: that none overtakes another is seen here.
@@ -258,12 +270,14 @@ class PollThread:
             elif not passing(error):
                 self._post(self._owner.fail, FetchFailed(message, error))
         if self._raw is not None:
-            for (_, partition), messages in by_partition.items():
-                self._in_order(partition, messages[0].offset(), messages[-1].offset())  # type: ignore[arg-type]
-                self._raw.divert(partition)  # type: ignore[arg-type]
+            for (topic, partition), messages in by_partition.items():
+                if topic == self._raw.topic:
+                    self._in_order(partition, messages[0].offset(), messages[-1].offset())  # type: ignore[arg-type]
+                    self._raw.divert(partition)  # type: ignore[arg-type]
+                    self._behind = True
         if count:
             self.received += count
-            self._post(self._owner.arrived, self.generation, by_partition, count)
+            self._post(self._owner.arrived, self.generation, by_partition)
 
     def _post(self, function: Callable[..., Any], *args: Any) -> None:
         try:

@@ -4,8 +4,9 @@
 of librdkafka (`rd_kafka_consume_batch_queue`) fills an array of pointers to its messages; their fields are gathered
 by numpy, and the bytes that the payloads lie in are copied as they lie, some hundred kilobytes at a time. Messages that
 have headers live until the batch is dropped, for headers are asked of them only where a record is looked at by itself.
-In Kafka's format a value is followed by the count of its headers, so a 0 there means that there are none (in the
-formats before, which know no headers, what follows does not matter); where the copy ends the count is not known.
+In Kafka's format a value is followed by the count of its headers and by these, so a 0 there means that there are none
+(in the formats before, which know no headers, what follows does not matter). Where the copy ends, and where a value is
+null, headers are asked of librdkafka at once and put behind the copy, in the same format.
 
 A partition is *diverted*: its queue is no more forwarded to the main one, and read by itself; it holds nothing but its
 records and errors. What else the consumer has to say (rebalances, commits, logs) stays in the main queue, which
@@ -34,7 +35,8 @@ from typing import Any
 import confluent_kafka as ck
 import numpy as np
 
-from schemas.columns import PAD
+from schemas.lockstep import PAD
+from streams.copies import written
 from streams.many import Packed
 from streams.records import Headers, Incoming, headers_of
 
@@ -57,6 +59,7 @@ class _Library:
         self.partition_queue = _function(short.rd_kafka_queue_get_partition, p, p, ctypes.c_char_p, ctypes.c_int32)
         self.forward = _function(short.rd_kafka_queue_forward, None, p, p)
         self.tell = _function(short.rd_kafka_queue_io_event_enable, None, p, ctypes.c_int, ctypes.c_char_p, n)
+        self.length = _function(short.rd_kafka_queue_length, n, p)
         self.destroy_queue = _function(short.rd_kafka_queue_destroy, None, p)
         self.consume = _function(waiting.rd_kafka_consume_batch_queue, ctypes.c_ssize_t, p, ctypes.c_int, p, n)
         self.allocate = _function(short.rd_kafka_mem_malloc, p, p, n)
@@ -212,6 +215,10 @@ class RawQueues:
         os.close(self._woken)
         os.close(self._wake)
 
+    def main_waits(self) -> bool:
+        """Whether something is in the main queue."""
+        return bool(self._lib.length(self._main))
+
     def wait(self, wait_s: float) -> None:
         """Until something comes into a queue, the main one included, after it was empty; no longer than `wait_s`."""
         if select.select([self._woken], [], [], wait_s)[0]:
@@ -248,20 +255,25 @@ class RawQueues:
         key_size_N[key_N == 0] = -1
         start_M = np.concatenate([key_N, value_N])
         end_M = start_M + np.concatenate([key_size_N, value_size_N]).clip(0)
-        moved_M, data, ends = _copied(start_M, end_M)
+        moved_M, copy, ends = _copied(start_M, end_M)
         key_N, value_N = moved_M[:len(key_N)], moved_M[len(key_N):]
-        behind_N = value_N + value_size_N
-        kept_N = (np.frombuffer(data, np.uint8)[behind_N] != 0) | np.isin(behind_N, ends) | (value_size_N < 0)
+        headers_N = value_N + value_size_N
+        asked_N = np.isin(headers_N, ends) | (value_size_N < 0)
+        kept_N = asked_N | (np.frombuffer(copy, np.uint8)[headers_N] != 0)
         self._lib.give_back(pointer_N[~kept_N])
         messages = Messages(np.flatnonzero(kept_N).tolist(), pointer_N[kept_N].tolist())
         self._live.add(messages)
+        asked = np.flatnonzero(asked_N).tolist()
+        told = [written(messages.headers(i)) for i in asked]
+        headers_N[asked] = len(copy) + np.cumsum([0, *map(len, told)])[:-1]
+        data = b"".join([copy, *told, bytes(PAD)])
 
         def row(i: int) -> Incoming:
             k, v = int(key_N[i]), int(value_N[i])
             return Incoming(int(offset_N[i]), None if key_size_N[i] < 0 else data[k:k + int(key_size_N[i])],
                             None if value_size_N[i] < 0 else data[v:v + int(value_size_N[i])], messages.headers(i))
 
-        return Packed(offset_N, data, key_N, key_size_N, value_N, value_size_N, row)
+        return Packed(offset_N, data, key_N, key_size_N, value_N, value_size_N, headers_N, row)
 
 
 def _copied(start_M: np.ndarray, end_M: np.ndarray) -> tuple[np.ndarray, bytes, list[int]]:

@@ -27,8 +27,9 @@ import numpy as np
 
 from agents.contract import Agent, Batch, Job, Output, Refused, State, Tombstone
 from schemas import catalogue
-from schemas.columns import PAD, ColumnDecoder, Columns
+from schemas.columns import ColumnDecoder, Columns
 from schemas.events import Event
+from schemas.lockstep import PAD
 from streams.commanded import addressee
 from streams.fold import PartitionFold
 from streams.records import Outgoing, event_key

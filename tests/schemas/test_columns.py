@@ -12,11 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas import columns as module
+from schemas import lockstep
 from schemas.catalogue import TOPICS
 from schemas.codec import Codec
-from schemas.columns import PAD, ColumnDecoder, Columns
+from schemas.columns import ColumnDecoder, Columns
 from schemas.events import MarketTrade
 from schemas.fast_source import Unsupported
+from schemas.lockstep import PAD
 from schemas.refused import Refused
 from schemas.released import schema_names
 from tests.schemas import samples
@@ -142,7 +144,7 @@ def trade(symbol: str, **more: Any) -> bytes:
 
 
 def test_texts_that_share_a_slot_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_MIX", tuple(np.uint64(0) for _ in module._MIX))
+    monkeypatch.setattr(lockstep, "_MIX", tuple(np.uint64(0) for _ in lockstep._MIX))
     names = [f"S{i}" for i in range(40)] + ["A" * 20, "A" * 21, "A" * 63, "é" * 20]
     decoder = ColumnDecoder("market.trades")
     for _ in range(2):

@@ -7,18 +7,21 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+from agents.contract import Agent
 from agents.roster import ROSTER
+from schemas import catalogue
 from schemas.catalogue import built_agents
 from schemas.codec import Codec
 from schemas.events import PartitionHead, ScopeState
 from streams.commits import Commits
 from streams.fold import PartitionFold
 from streams.log import LogReader, NoBroker
-from streams.records import HEAD_KEY, Incoming
+from streams.records import HEAD_KEY, SCOPE_PREFIX, Incoming
 from streams.settings import Settings
 from tests.patience import PATIENCE_S
 
@@ -77,16 +80,21 @@ def until_done(settings: Settings, process: subprocess.Popen[bytes], log: Path,
             quiet = 0
 
 
-def same_as_its_log(settings: Settings) -> dict[str, int]:
+def same_as_its_log(settings: Settings, agents: Mapping[str, Agent[Any]] | None = None) -> dict[str, int]:
     """Hold the durable state of every agent to the fold of its input log as it stands; records folded, by agent.
+
+    Args:
+        settings: of the workers.
+        agents: those that ran, as they were configured; by default the roster.
 
     This is what "nothing was lost and nothing counted twice" means: whatever happened to workers and broker, the state
     on the changelog is the one that an undisturbed fold of the input comes to.
     """
     codec, folded = Codec(), {}
     with LogReader(settings) as log:
-        for io in built_agents():
-            agent, heads = ROSTER[io.name](), newest_heads(log, codec, io.changelog)
+        for name, agent in (agents or {io.name: ROSTER[io.name]() for io in built_agents()}).items():
+            io = catalogue.AGENTS[name]
+            heads = newest_heads(log, codec, io.changelog)
             folded[io.name] = 0
             for partition in log.partitions(io.input_topic):
                 fold = PartitionFold(agent, partition, codec)
@@ -122,7 +130,7 @@ def scopes_of(log: LogReader, codec: Codec, changelog: str, partition: int) -> d
     """State of every scope on the changelog, as bytes."""
     states: dict[str, tuple[int, bytes]] = {}
     for record in log.read(changelog, partitions=[partition]):
-        if record.key != HEAD_KEY and record.value is not None:
+        if (record.key or b"").startswith(SCOPE_PREFIX.encode()) and record.value is not None:
             row = codec.decode("state.scope", record.value)
             assert isinstance(row, ScopeState)
             states[row.scope] = max(states.get(row.scope, (-1, b"")), (row.input_offset, row.state))

@@ -15,6 +15,7 @@ from streams.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 SMALL = {
+    "bars_throughput": ("--small",),
     "codec": (),  # as it is
     "codec_speed": ("--repeat", "1", "--bars", "100"),
     "fit_stalls": ("--fits", "1", "--seconds", "0.2", "--ballast-mb", "1"),

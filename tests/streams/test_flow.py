@@ -28,7 +28,7 @@ class Group:
 
     async def assign(self, starts: Mapping[TP, int], generation: int) -> None:
         self.assigns.append(starts)
-        self.consumer.arrived(generation, {AT: ["r5", "r6"]}, 2)
+        self.consumer.arrived(generation, {AT: ["r5", "r6"]})
 
 
 class Stage:
@@ -64,7 +64,7 @@ async def test_a_recovery_that_resumes_late_costs_no_token() -> None:
     await stage.consumer.perform_seek()
     stage.resume()
     assert stage.taken() == ["r5", "r6"]
-    stage.consumer.arrived(2, {AT: ["r7"]}, 1)
+    stage.consumer.arrived(2, {AT: ["r7"]})
     assert stage.taken() == ["r7"]
 
 

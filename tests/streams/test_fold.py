@@ -140,6 +140,24 @@ def test_a_fence_that_is_written_late_loses_nothing() -> None:
     assert count(fold) == 2
 
 
+@pytest.mark.parametrize(("name", "value"), [
+    (r.SOURCE_OFFSET, b"9" * 20), (r.SOURCE_OFFSET, b"%d" % 2**63), (r.SOURCE_PARTITION, b"%d" % 2**31),
+    (r.SOURCE_OFFSET, b"1" * 5_000), (r.OWNER, b""), (r.OWNER, b"\xff")])
+def test_what_no_head_could_hold_is_of_no_relay_of_ours(name: str, value: bytes) -> None:
+    fold = fresh()
+    made = outcome_record(1, "S", 0)
+    fold.apply(made._replace(headers=tuple((k, value if k == name else v) for k, v in made.headers)))
+    assert fold.counters.refused == 1
+    assert fold.flush().offset == 1, "the head could not be written: the agent would stand still for ever"
+
+
+def test_an_owner_of_any_length_fits_the_head() -> None:
+    fold = fresh()
+    fold.apply(outcome_record(1, "S", 0, "o" * 2_000))
+    fold.apply(fence(2, "o" * 2_000))
+    assert fold.flush().offset == 2
+
+
 def test_a_record_offered_twice_by_the_broker_is_taken_once() -> None:
     fold = fresh()
     record = outcome_record(1, "S", 0)

@@ -19,7 +19,17 @@ from schemas.codec import Codec
 from schemas.events import Candle, Event, MarketTrade
 from streams.fold import PartitionFold
 from streams.many import FEW, ManyFold, packed
-from streams.records import Headers, Incoming, Outgoing
+from streams.records import (
+    FENCE,
+    OWNER,
+    SOURCE_OFFSET,
+    SOURCE_PARTITION,
+    SOURCE_TOPIC,
+    TOPIC_ID,
+    Headers,
+    Incoming,
+    Outgoing,
+)
 from tests.agents.check import check_step_many
 
 CODEC = Codec()
@@ -120,6 +130,14 @@ def agents() -> Iterator[None]:
     del known["chaining"]
 
 
+@pytest.fixture
+def inbox() -> None:
+    """The agent reads its inbox, and commands with the trades."""
+    known: Any = catalogue.AGENTS
+    known["chaining"] = dataclasses.replace(known["chaining"], direct=False, reads={
+        "market.trades": "by_scope", "policy.commands": "broadcast"})
+
+
 def trades(rng: random.Random, count: int, strange: float, ordered: bool = False) -> list[Message]:
     """Records with so many strange ones among them; offsets have gaps."""
     out, at, ts_ms = [], rng.randrange(3), T0
@@ -164,11 +182,55 @@ def _spoil(rng: random.Random, message: Message, event: MarketTrade) -> None:
         message.value_ = b""
 
 
+def copied(rng: random.Random, messages: list[Message], strange: float) -> list[Message]:
+    """Records as relays copy them into an inbox: of three partitions, by owners that follow and overtake each other."""
+    out: list[Message] = []
+    ends, at, owner = [0, 10**9, 7], 0, "0" * 32
+
+    def put(key: bytes | None, value: bytes | None, headers: Headers) -> None:
+        out.append(Message(len(out) * 2 + rng.randrange(2), key, value, headers))
+
+    def mark(partition: int, offset: int | None) -> Headers:
+        end = ((FENCE, b"1"), (TOPIC_ID, b"id")) if offset is None else ((SOURCE_OFFSET, str(offset).encode()),)
+        return ((SOURCE_TOPIC, b"market.trades"), (SOURCE_PARTITION, str(partition).encode()),
+                (OWNER, owner.encode()), *end)
+
+    while at < len(messages):
+        message, partition = messages[at], len(messages[at].key_ or b"") % 3
+        ends[partition] += 1 + rng.randrange(2)
+        own: Headers = ((f"feed{at % 3}", b"x" * rng.choice([0, 1, 200])),) if rng.random() < .5 else ()
+        headers = own + mark(partition, ends[partition])
+        if rng.random() < strange:
+            headers = _misheaded(rng, headers)
+        put(message.key_, message.value_, headers)
+        at += 1
+        if rng.random() < strange / 4:  # another relay goes on, from what was committed last
+            owner = f"{rng.getrandbits(128):032x}"
+            for p in range(3):
+                put(None, None, mark(p, None))
+            out += [dataclasses.replace(m, at=len(out) * 2 + 2 * i) for i, m in enumerate(out[-rng.randrange(1, 90):])]
+        if rng.random() < strange:
+            put(b"x", b"no command", ((SOURCE_TOPIC, b"policy.commands"), *mark(0, 3 * at)[1:]))
+    return [dataclasses.replace(m, at=2 * i + rng.randrange(2)) for i, m in enumerate(out)]
+
+
+def _misheaded(rng: random.Random, headers: Headers) -> Headers:
+    """Headers of no relay of ours, or of one that says something else."""
+    i = rng.randrange(len(headers))
+    name, value = headers[i]
+    return rng.choice([
+        headers[:i] + headers[i + 1:], (*headers, headers[i]), (*headers, (name, b"12")), headers[::-1],
+        (*headers[:i], (name, b""), *headers[i + 1:]), (*headers[:i], (name, value + b"\xff"), *headers[i + 1:]),
+        (*headers[:i], (name, b"9" * 20), *headers[i + 1:]), (*headers[:i], (name, b"0012"), *headers[i + 1:]),
+        (*headers, ("x" * 100, b"1")), headers * 5, (*headers[:i], (name, b"-5"), *headers[i + 1:]),
+    ])
+
+
 def told(fold: PartitionFold) -> Any:
     """All that a fold holds and would write."""
     flush = fold.flush()
     return (fold.offset, fold.scopes, fold.counters, fold.made, fold.event_ms, sorted(flush.rows), flush.offset,
-            sorted(fold.sticky))
+            sorted(fold.sticky), fold.fences, fold.topic_ids)
 
 
 def both(agent: Agent[Any], messages: Sequence[Message], rng: random.Random, batch: int) -> ManyFold:
@@ -197,6 +259,35 @@ def test_equal_to_one_after_the_other(seed: int, strange: float) -> None:
     assert (many.fold.counters.refused > 0) == (strange > 0)
 
 
+@pytest.mark.usefixtures("inbox")
+@pytest.mark.parametrize("strange", [0.0, .01, .06])
+@pytest.mark.parametrize("seed", range(6))
+def test_an_inbox_is_equal_to_one_after_the_other(seed: int, strange: float) -> None:
+    rng = random.Random(seed)
+    agent = Chaining()
+    many = both(agent, copied(rng, trades(rng, 1_500, strange / 2), strange), rng, 400)
+    assert max(agent.batches) > (4 * FEW if strange < .05 else FEW)
+    assert many.fold.counters.emitted > 100
+    assert (many.fold.counters.repeated > 0) == (strange > 0)
+    assert len(many.fold.fences) >= 3
+
+
+@pytest.mark.usefixtures("inbox")
+def test_copies_of_a_relay_that_wakes_up_are_taken_once() -> None:
+    """None of the second owner's copies is fresh; nothing of them reaches `step_many` but in few."""
+    rng, agent = random.Random(9), Chaining()
+    first = copied(rng, trades(rng, 300, 0.0), 0.0)
+    again = [dataclasses.replace(m, at=m.at + 10_000, headers_=tuple(
+        (k, b"f" * 32 if k == OWNER else v) for k, v in m.headers_)) for m in first]
+    fold = ManyFold(PartitionFold(agent, 0, CODEC))
+    assert fold.apply(packed(first))
+    taken = len(agent.batches)
+    assert fold.apply(packed(again)) == []
+    assert len(agent.batches) == taken
+    assert fold.fold.counters.repeated == 300
+    assert {owner for owner, _ in fold.fold.fences.values()} == {"0" * 32}
+
+
 @pytest.mark.parametrize(("strange", "ordered"), [(0.0, True), (.01, False), (.3, False)])
 @pytest.mark.parametrize("seed", range(3))
 def test_windows_are_equal(seed: int, strange: float, ordered: bool) -> None:
@@ -219,13 +310,15 @@ def test_nothing_is_taken_for_a_scope_that_is_ahead_of_the_head() -> None:
     assert folds[0].counters == folds[1].counters
 
 
-def test_only_where_records_are_told_apart_by_offset() -> None:
+def test_only_what_is_folded_by_scope() -> None:
     known: Any = catalogue.AGENTS
     assert ManyFold.possible(Chaining(), known["chaining"])
-    for change in ({"direct": False}, {"reads": {"market.trades": "broadcast"}}):
-        known["chaining"] = dataclasses.replace(known["chaining"], **{"direct": True, **change})
-        assert not ManyFold.possible(Chaining(), known["chaining"])
-        known["chaining"] = dataclasses.replace(known["chaining"], reads={"market.trades": "by_scope"})
+    for direct in (False, True):
+        for reads in ({"market.trades": "by_scope", "policy.commands": "broadcast"}, {"market.trades": "by_scope"}):
+            io = dataclasses.replace(known["chaining"], direct=direct, reads=reads)
+            assert ManyFold.possible(Chaining(), io)
+        io = dataclasses.replace(known["chaining"], direct=direct, reads={"market.trades": "broadcast"})
+        assert not ManyFold.possible(Chaining(), io)
 
 
 def test_packed_tells_null_from_empty() -> None:

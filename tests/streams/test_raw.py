@@ -24,7 +24,7 @@ from streams.fold import PartitionFold
 from streams.host import AgentHost
 from streams.log import LogReader
 from streams.many import Packed
-from streams.records import Incoming, headers_of
+from streams.records import Headers, Incoming, headers_of
 from streams.settings import Settings
 from streams.transport import raw
 from streams.transport.poll import PollThread
@@ -95,6 +95,26 @@ def _drawn(seed: int, n: int) -> list[tuple[str, Any, Any, Any]]:
     return out
 
 
+def _read_headers(data: bytes, at: int) -> Headers:
+    """Headers in Kafka's format, by its description."""
+    def number() -> int:
+        nonlocal at
+        n = shift = 0
+        while True:
+            byte = data[at]
+            at, n, shift = at + 1, n | (byte & 127) << shift, shift + 7
+            if byte < 128:
+                return n >> 1 ^ -(n & 1)
+
+    def text() -> bytes | None:
+        nonlocal at
+        size = number()
+        at += max(size, 0)
+        return None if size < 0 else data[at - size:at]
+
+    return headers_of([((text() or b"").decode(), text()) for _ in range(number())])
+
+
 def _produce(settings: Settings, codec: str, rows: list[tuple[str, Any, Any, Any]]) -> None:
     producer = ck.Producer({**settings.producer(), "compression.type": codec, "linger.ms": 20})
     for topic, key, value, headers in rows:
@@ -124,6 +144,8 @@ def test_rows_are_what_the_client_hands_out(prefix: Settings, codec: str) -> Non
             assert isinstance(found, Packed)
             assert [found.row(i).offset for i in range(len(found))] == found.offset_N.tolist()
             rows += [(partition, *found.row(i)[:4]) for i in range(len(found))]
+            assert [_read_headers(found.data, at) for at in found.headers_N.tolist()] == [
+                found.row(i).headers for i in range(len(found))]
             packed_rows += len(found)
     del found
     queue.close()
