@@ -262,6 +262,8 @@ class LogReader:
              keep: Callable[[str, bytes | None], bool] | None) -> Iterator[Record]:
         left, prefix = set(ends), len(self._prefix)
         heard = time.monotonic()
+        place: Place = ("", -1)
+        topic, end = "", 0
         while left:
             messages = self._take()
             if messages:
@@ -274,12 +276,14 @@ class LogReader:
                 if error is not None:
                     self._handle(error, message, left, follow)
                     continue
-                place = str(message.topic()), message.partition() or 0
-                offset = message.offset() or 0
-                wanted = follow or (place in left and offset < ends[place])
-                if wanted and (keep is None or keep(place[0][prefix:], _bytes(message.value()))):
-                    yield _record(place[0][prefix:], message)
-                if not follow and offset >= ends[place] - 1:
+                name, partition, offset = str(message.topic()), message.partition() or 0, message.offset() or 0
+                if partition != place[1] or name != place[0]:
+                    place = name, partition
+                    topic, end = name[prefix:], ends[place]
+                wanted = follow or (offset < end and place in left)
+                if wanted and (keep is None or keep(topic, _bytes(message.value()))):
+                    yield _record(topic, partition, offset, message)
+                if not follow and offset >= end - 1:
                     self._finish(place, left)
 
     def _take(self) -> list[Message]:
@@ -349,14 +353,11 @@ def ask(question: Callable[[], Any], broker: str, timeout_s: float = TIMEOUT_S,
         time.sleep(0.1)
 
 
-def _record(topic: str, message: Message) -> Record:
+def _record(topic: str, partition: int, offset: int, message: Message) -> Record:
     kind, timestamp = message.timestamp()
-    partition, offset = message.partition(), message.offset()
-    assert partition is not None
-    assert offset is not None
     headers: Any = message.headers()
-    return Record(topic, partition, offset, _bytes(message.key()), _bytes(message.value()), headers_of(headers),
-                  None if kind == TIMESTAMP_NOT_AVAILABLE else timestamp)
+    return Record(topic, partition, offset, _bytes(message.key()), _bytes(message.value()),
+                  headers_of(headers) if headers else (), None if kind == TIMESTAMP_NOT_AVAILABLE else timestamp)
 
 
 def _bytes(value: Any) -> bytes | None:

@@ -74,6 +74,12 @@ def headers_of(
     """Kafka headers as they come from a client, made plain: names to bytes."""
     if not raw:
         return ()
+    if type(raw) is list:  # as a consumer has them: none to be made plain, nearly always
+        for _, value in raw:
+            if type(value) is not bytes:
+                break
+        else:
+            return tuple(raw)
     pairs = raw.items() if isinstance(raw, Mapping) else raw
     return tuple([(k, v if isinstance(v, bytes) else b"" if v is None else v.encode()) for k, v in pairs])
 

@@ -57,7 +57,7 @@ async def in_memory(job: Job, settings: Settings, watch: Watch) -> None:
     """States in a dict."""
     agent, codec, done = WindowAgent(), Codec(), asyncio.Event()
     folds = [PartitionFold(agent, p, codec) for p in range(PARTITIONS)]
-    many = [ManyFold(fold) for fold in folds]
+    many = [ManyFold(fold) for fold in folds] if job.columns else []
     taken = dict.fromkeys(range(PARTITIONS), 0)
     app = BatchApp(job.group, consumer=settings.member(), producer=settings.producer(), owner=Memory(),
                    columns=job.topic if job.columns else None)

@@ -12,7 +12,7 @@ import threading
 import time
 import traceback
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -27,7 +27,7 @@ from streams import broker as embedded
 from streams import controls, topics
 from streams.cli import demo_trader
 from streams.cli.demo_files import sources
-from streams.cli.demo_proof import prove, red, self_test
+from streams.cli.demo_proof import prove, ready, red, second_judge, self_test
 from streams.cli.demo_view import LiveTable, closing_screen, summary
 from streams.cli.exits import Exit
 from streams.cli.options import json_option, settings_options
@@ -103,12 +103,14 @@ def command(settings: Settings, klines: tuple[Path, ...], symbols: str | None, b
         observer.start()
         demo_trader.await_taken(here, lambda: _alive(workers))
         testing = stack.enter_context(self_test())  # not before: it would keep the broker and the workers from starting
-        result = _run(feeds, LiveTable(len(loaded), loaded.symbols, outcomes), observer, workers, console, started)
+        second = stack.enter_context(second_judge())
+        result = _run(feeds, LiveTable(len(loaded), loaded.symbols, outcomes), observer, workers, console, started,
+                      fed=lambda: second.submit(ready))
         result["broker_up_s"] = round(up_s, 1)
         if lab is not None:
             controls.reveal(here, lab, Counter(before.candles) + Counter(feeds[1].published.candles))
         with console.status("holding it against the log"):
-            proof = prove(here, settings.seed, testing)
+            proof = prove(here, settings.seed, second, testing)
         result["total_s"] = round(time.monotonic() - started, 1)
         report = summary(here, observer.seen, result, loaded.symbols, settings.seed)
         report["ppo_trader"] = demo_trader.told(here, loaded.symbols)
@@ -218,8 +220,8 @@ def _workers(settings: Settings) -> Iterator[list[subprocess.Popen[bytes]]]:
 
 
 def _run(feeds: list[Feed], table: LiveTable, observer: Observer, workers: list[subprocess.Popen[bytes]],
-         console: Console, started: float) -> dict[str, Any]:
-    """Publish everything while the table is live; returns the timings."""
+         console: Console, started: float, fed: Callable[[], object] = lambda: None) -> dict[str, Any]:
+    """Publish everything while the table is live, call `fed`, wait for the agents; returns the timings."""
     for feed in feeds:
         feed.start()
     fed_at = time.monotonic()
@@ -237,6 +239,7 @@ def _run(feeds: list[Feed], table: LiveTable, observer: Observer, workers: list[
         for feed in feeds:
             feed.join(10)
         raise
+    fed()
     observer.settle()
     first = observer.seen.versions_first_s
     return {

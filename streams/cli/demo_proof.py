@@ -50,9 +50,22 @@ def self_test() -> Iterator[subprocess.Popen[bytes]]:
         process.wait()
 
 
-def prove(settings: Settings, sample_seed: int, testing: subprocess.Popen[bytes]) -> dict[str, Any]:
+@contextmanager
+def second_judge() -> Iterator[ProcessPoolExecutor]:
+    """For a process that judges half of the agents; the first call starts it, `ready` for one."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        yield pool
+
+
+def ready() -> None:
+    """Called in the second process early, so that its imports are done when it is to judge."""
+
+
+def prove(settings: Settings, sample_seed: int, second: ProcessPoolExecutor,
+          testing: subprocess.Popen[bytes]) -> dict[str, Any]:
     """Verify the demo's log, and the judge itself, by the self-test that runs; as plain data."""
-    report = _judged(settings, sample_seed)
+    report = _judged(settings, sample_seed, second)
+    second.shutdown(wait=False)  # who looks around behind the demo does not need it
     try:
         out, _ = testing.communicate(timeout=SELF_TEST_S)
         tested = json.loads(out)
@@ -61,13 +74,12 @@ def prove(settings: Settings, sample_seed: int, testing: subprocess.Popen[bytes]
     return {"report": report, "self_test": tested}
 
 
-def _judged(settings: Settings, sample_seed: int) -> Report:
+def _judged(settings: Settings, sample_seed: int, second: ProcessPoolExecutor) -> Report:
     """All agents, in two processes; the controls here."""
     here, there = [[a.name for a in built_agents() if (a.name in OTHER_HALF) is other] for other in (False, True)]
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        other = pool.submit(judge, settings, there, sample_seed)
-        report = judge(settings, here, sample_seed, controls=True)
-        rows = {row.agent: row for row in (*report.rows, *other.result().rows)}
+    other = second.submit(judge, settings, there, sample_seed)
+    report = judge(settings, here, sample_seed, controls=True)
+    rows = {row.agent: row for row in (*report.rows, *other.result().rows)}
     return replace(report, rows=tuple(rows[name] for name in AGENTS if name in rows))
 
 

@@ -110,8 +110,8 @@ OVERRIDDEN = {
 OURS = {
     "arrived", "cut", "group_assigned", "group_revoked", "commit_failed", "fail", "send_rows", "batches",
     "drain_left_s",
-    "_deliver", "_end", "_forget", "_post", "_settle", "__init__", "__module__", "__doc__", "__abstractmethods__",
-    "_abc_impl", "thread", "logger",
+    "_deliver", "_end", "_forget", "_post", "_settle", "_took", "__init__", "__module__", "__doc__",
+    "__abstractmethods__", "_abc_impl", "thread", "logger",
 }
 
 

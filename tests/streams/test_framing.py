@@ -344,7 +344,8 @@ def test_what_a_fold_remembers_needs_no_registry(stub: Stub) -> None:
     fold = PartitionFold(honest()["decision"], 0, codec)
     halt = PolicyCommand(command_id="h", command="HALT", actor="x", reason="y", ts_ms=T0, symbol="AUSDT")
     record = encode_event(codec, "policy.commands", halt, "h", "x")
-    headers = (*record.headers, ("src_topic", b"policy.commands"), ("src_partition", b"0"), ("src_offset", b"0"))
+    headers = (*record.headers, ("src_topic", b"policy.commands"), ("src_partition", b"0"), ("src_offset", b"0"),
+               ("relay_owner", b"a"))
     fold.apply(Incoming(0, record.key, record.value, headers))
     (sticky,) = fold.head().sticky
     assert Codec().decode("policy.commands", sticky.value) == halt
