@@ -227,6 +227,7 @@ class PartitionFold:
         if entry is None:
             entry = self.born(scope, offset)
         elif offset <= entry.offset:  # the scope's record was durable before the head's: already in it
+            self.counters.applied += 1
             return []
         state, outputs = commanded.step(self.agent, self.codec, scope, entry.state, event)
         born = scope not in self.scopes

@@ -39,6 +39,7 @@ from streams.transport.app import BatchApp
 from streams.transport.commit import Committer
 from streams.transport.poll import FetchFailed
 from streams.transport.produce import Row
+from streams.transport.timeouts import ALERT_S
 
 log = logging.getLogger(__name__)
 
@@ -76,6 +77,7 @@ class AgentHost:
                                  stats=self.stats, publish=self._publish, fail=self.fail) if has_jobs(agent) else None
         self._crashing: asyncio.Future[None] | None = None
         self._taking_up = 0
+        self._looking_again: asyncio.Future[None] | None = None
         self._committer: Committer | None = None
         self._relay: Relay | None = None
         self.app = BatchApp(settings.group(agent.name), consumer=settings.member(), producer=settings.producer(),
@@ -198,6 +200,7 @@ class AgentHost:
         self._report(restored, sources, time.monotonic() - began)
         self.ready = True
         self._recovering = asyncio.ensure_future(self._recover(starts, committed, turn))
+        self._looking_again = asyncio.ensure_future(self._look_again(starts))
         return starts
 
     def _new_fold(self, partition: int) -> PartitionFold:
@@ -216,6 +219,11 @@ class AgentHost:
                     return
             self.alerts.healthy(component, f"the state is folded again up to {tp.topic}-{tp.partition}@"
                                            f"{self.stats.flushed_offset[tp.partition]}")
+
+    async def _look_again(self, starts: Mapping[TP, int]) -> None:
+        """Who went down before us may have left the group before its alert was there."""
+        await asyncio.sleep(ALERT_S)
+        await asyncio.get_running_loop().run_in_executor(None, self.log.well, starts)
 
     async def _publish(self, record: Outgoing) -> None:
         """Publish what a trainer process made; returns once it is acknowledged."""
@@ -272,6 +280,8 @@ class AgentHost:
             self._relay.abandon()
         if self._committer is not None:
             self._committer.forget()
+        if self._looking_again is not None:
+            self._looking_again.cancel()
 
     # ------------------------------------------------------------------ figures
     async def measure(self) -> dict[str, Any]:

@@ -27,7 +27,7 @@ SMALL = {
 }
 ON_A_BROKER = {
     "restore": ("--records", "2000", "--scopes", "100"),
-    "scrape": ("--symbols", "2", "--scrapes", "2"),
+    "scrape": ("--symbols", "2", "--scrapes", "2", "--bound-ms", "inf"),
 }
 BESIDE_PEERS = {"ppo_cartpole": "stable_baselines3"}
 ELSEWHERE = frozenset({

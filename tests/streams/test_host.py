@@ -14,9 +14,12 @@ import pytest
 from agents.contract import Output
 from schemas import catalogue
 from schemas.events import Event, PolicyConfig
+from streams.alerts import Alerts
 from streams.held import seal, wiped
 from streams.records import FENCE, HEAD_KEY, SOURCE_TOPIC, encode_event
 from streams.settings import Settings
+from streams.unresolved import TOPIC as ALERTS
+from streams.unresolved import unresolved
 from streams.worker import run_agents
 from tests.patience import PATIENCE_S
 from tests.streams.counting import SYMBOLS, Count, CountingFeatures, CountingLearner, candle, experience
@@ -93,6 +96,24 @@ async def test_batches_grow_under_load(prefix: Settings) -> None:
             await asyncio.to_thread(produce, prefix, "learning.experience", [event])
         await until(lambda: count(prefix, "learning.drift.detected") >= N + 20, "single outputs")
         assert worker.hosts[0].stats.batches - loaded > 5, "what came alone was not held back"
+
+
+@pytest.mark.topics(*LEARNER, ALERTS)
+@in_loop
+async def test_an_alert_that_comes_after_its_partitions_were_taken_over_is_taken_back(prefix: Settings) -> None:
+    """A worker that goes down leaves the group at once; its last words may be there only when another has looked."""
+    def standing() -> list[str]:
+        return [found.alert.component for found in unresolved(CODEC, read(prefix, ALERTS))]
+
+    async with run_agents(prefix, {"q_learning": CountingLearner()}) as worker:
+        host = worker.hosts[0]
+        await until(lambda: host.ready and host._recovering.done(), "the first look")
+        died = Alerts(prefix, "q_learning")
+        await asyncio.to_thread(died.critical, "q_learning", "gone")
+        assert await asyncio.to_thread(died.deliver, PATIENCE_S)
+        assert standing() == ["q_learning"]
+        await until(lambda: not standing(), "the second")
+        assert not worker.failed
 
 
 @pytest.mark.topics(*LEARNER)

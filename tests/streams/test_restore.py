@@ -317,6 +317,7 @@ def test_a_torn_flush_is_taken_as_it_is() -> None:
         found = restored(torn.compacted(), maker(), 40)
         assert (found.start, found.damage) == (20, None)
         check(found, maker(), records)
+        assert found.fold.counters.applied == folded(maker(), records).counters.applied, "steps are counted once"
 
 
 @given(seed=st.integers(0, 10**6))
