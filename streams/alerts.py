@@ -106,7 +106,7 @@ class Alerts:
             reason: what was seen.
         """
         try:
-            with LogReader(self._settings, ALERT_S) as reader:  # a stop waits no longer for it
+            with LogReader(self._settings, ALERT_S, logger=_silent) as reader:  # a stop waits no longer for it
                 standing = unresolved(self._codec, reader.read(TOPIC))
         except (NoBroker, NoTopic, ck.KafkaException) as exc:
             log.warning("%s cannot be read, so that no alert of %s is taken back: %s", TOPIC, self._agent, exc)

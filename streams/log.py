@@ -140,12 +140,14 @@ class LogReader:
         settings: broker, security and topic prefix.
         timeout_s: how long the broker may take to answer.
         wait_ms: how long the broker holds a request for records that are not there yet.
+        logger: takes what librdkafka says; `NoBroker` has the reason in any case.
 
     Raises:
         NoBroker: from every method, where the broker does not answer.
     """
 
-    def __init__(self, settings: Settings, timeout_s: float = TIMEOUT_S, *, wait_ms: int = WAIT_MS) -> None:
+    def __init__(self, settings: Settings, timeout_s: float = TIMEOUT_S, *, wait_ms: int = WAIT_MS,
+                 logger: logging.Logger | None = None) -> None:
         self._settings = settings
         self._timeout_s = timeout_s
         self._prefix = settings.topic("")
@@ -162,7 +164,7 @@ class LogReader:
             "fetch.queue.backoff.ms": 5,
             "queued.max.messages.kbytes": 16384,
             "error_cb": self._heard,
-        }, logger=_LOGGER)
+        }, logger=logger or _LOGGER)
 
     def __enter__(self) -> LogReader:
         return self
