@@ -289,5 +289,5 @@ def _copied(start_M: np.ndarray, end_M: np.ndarray) -> tuple[np.ndarray, bytes, 
         if high > low:
             regions.append(ctypes.string_at(low, high - low))
             size += high - low
-            ends.append(size)
+        ends.append(size)
     return moved, b"".join([*regions, bytes(PAD)]), ends

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import confluent_kafka as ck
+import numpy as np
 import pytest
 
 from benchmarks.engines.trades import Trades
@@ -91,8 +92,18 @@ def _drawn(seed: int, n: int) -> list[tuple[str, Any, Any, Any]]:
         value = rng.choice([None, b"", rng.randbytes(rng.randrange(1, 200)), b"%d" % i, rng.randbytes(40_000)
                             if rng.random() < .02 else b"x"])
         headers = [] if rng.random() < .6 else [("a", b"1"), ("a", None), (f"h{i}", rng.randbytes(rng.randrange(9)))]
-        out.append(("market.trades", rng.choice([b"k", b"", b"key%d" % (i % 5)]), value, headers))
+        out.append(("market.trades", rng.choice([None, b"k", b"", b"key%d" % (i % 5)]), value, headers))
     return out
+
+
+def test_a_region_ends_behind_an_empty_value_too() -> None:
+    """A record alone in its batch, without a key and with an empty value: what follows in the copy is another's."""
+    memory = ctypes.create_string_buffer(b"\x07" * 9_000, 9_000)
+    at = ctypes.addressof(memory)
+    start_M, end_M = np.array([0, at + 8_000, at, at + 8_001]), np.array([0, at + 8_001, at, at + 8_009])
+    moved_M, copy, ends = raw._copied(start_M, end_M)
+    assert copy.startswith(b"\x07" * 9 + b"\0") and moved_M.tolist() == [0, 0, 0, 1]
+    assert {0, 9} <= set(ends)
 
 
 def _read_headers(data: bytes, at: int) -> Headers:
@@ -127,6 +138,7 @@ def _produce(settings: Settings, codec: str, rows: list[tuple[str, Any, Any, Any
 def test_rows_are_what_the_client_hands_out(prefix: Settings, codec: str) -> None:
     """As the poll thread would, were a partition not diverted before: the main queue to its end, then the others."""
     drawn, rows, packed_rows, give_up = _drawn(1, 4_000), [], 0, time.monotonic() + PATIENCE_S
+    to_come = [drawn[100:]]
     _produce(prefix, codec, drawn[:100])
     client = ck.Consumer({**prefix.member(), "group.id": uuid.uuid4().hex, "auto.offset.reset": "error"})
     client.assign([ck.TopicPartition(prefix.topic("market.trades"), p, 0) for p in range(4)])
@@ -138,8 +150,8 @@ def test_rows_are_what_the_client_hands_out(prefix: Settings, codec: str) -> Non
                          headers_of(message.headers())))
             queue.divert(message.partition())
             continue
-        if len(rows) == 100:
-            _produce(prefix, codec, drawn[100:])
+        if len(rows) == 100 and to_come:
+            _produce(prefix, codec, to_come.pop())
         for partition, found in queue.take():
             assert isinstance(found, Packed)
             assert [found.row(i).offset for i in range(len(found))] == found.offset_N.tolist()
