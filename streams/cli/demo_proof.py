@@ -27,7 +27,7 @@ from streams.trainers.process import give_way
 from streams.verify.cells import KINDS, RED, Report
 from streams.verify.judge import verify
 
-BUDGET = 12_000
+BUDGET = 6_000
 """Input records folded again for each agent, from a checkpoint on where it has more; `quantum verify`: 200,000."""
 FITS = 1  # training runs of the PPO trader performed again
 SELF_TEST_S = 300.0  # it takes some 20 s of processor time; machines may be busy

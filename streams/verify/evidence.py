@@ -25,9 +25,11 @@ from streams.held import Held
 from streams.identity import Identity, identity_of
 from streams.log import Record
 from streams.records import CE_ID, HEAD_KEY, SCOPE_PREFIX, SOURCE_TOPIC, header, output_id
+from streams.verify.kept import Kept
 from streams.verify.view import Log, Place, Spot
 
 INBOX = ".inbox"
+REMEMBERED = 60_000  # decoded events of records that are kept
 TAIL = 256  # newest offsets of an output topic's partition among which an agent's newest record is looked for
 
 
@@ -125,7 +127,7 @@ class Evidence:
 
     def __init__(self, log: Log, roster: Mapping[str, Agent[Any]], codec: Codec, since: Since | None = None,
                  identities: Mapping[str, Identity] | None = None) -> None:
-        self.log, self.roster, self.codec, self.since = log, roster, codec, since
+        self.log, self.roster, self.codec, self.since = Kept(log), roster, codec, since
         self.now_ms = log.now_ms
         self.topics = log.topics()
         self.identities: Mapping[str, Identity] = \
@@ -137,6 +139,7 @@ class Evidence:
         self._ends: dict[Place, int] = {}
         self._published: dict[str, dict[str, tuple[bytes, str]]] = {}
         self._events: dict[str, list[tuple[Record, Event]]] = {}
+        self._decoded: dict[int, tuple[Record, Event]] = {}  # by id of the record, which is held with it
         self.conflicts: list[str] = []
 
     def _stored(self, io: AgentIO) -> dict[int, Stored]:
@@ -199,10 +202,16 @@ class Evidence:
 
     def decoded(self, record: Record) -> Event | None:
         """The event of a record, of an inbox's by its source; None where it cannot be decoded."""
+        found = self._decoded.get(id(record))
+        if found is not None:
+            return found[1]
         try:
-            return self.codec.decode(written_to(record), record.value)
+            event = self.codec.decode(written_to(record), record.value)
         except Refused:
             return None
+        if len(self._decoded) < REMEMBERED and self.log.holds(record):
+            self._decoded[id(record)] = record, event
+        return event
 
     def events(self, topic: str) -> list[tuple[Record, Event]]:
         """As `stream`, kept; an output id that comes again counts once, as every reader has it."""

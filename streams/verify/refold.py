@@ -8,7 +8,7 @@ from hashlib import sha256
 from typing import NamedTuple
 
 from schemas.catalogue import AGENTS, TOPICS
-from schemas.events import Experience, PartitionHead, PolicyRecord, ScopeState, TrainingCompleted
+from schemas.events import Event, Experience, PartitionHead, PolicyRecord, ScopeState, TrainingCompleted
 from schemas.refused import Refused
 from streams.blobs import Blobs
 from streams.fold import Damaged, OtherFormat, PartitionFold, Scope
@@ -71,9 +71,9 @@ def _some(names: list[str]) -> str:
     return ", ".join(names[:SHOWN]) + (" ..." if len(names) > SHOWN else "")
 
 
-def incoming(record: Record) -> Incoming:
-    """A record of the log as the fold takes it."""
-    return Incoming(record.offset, record.key, record.value, record.headers)
+def incoming(record: Record, event: Event | None = None) -> Incoming:
+    """A record of the log as the fold takes it, with its event where it was decoded."""
+    return Incoming(record.offset, record.key, record.value, record.headers, event)
 
 
 def root_of(evidence: Evidence, name: str, partition: int) -> Snapshot | None:
@@ -130,27 +130,28 @@ def fold_on(evidence: Evidence, fold: PartitionFold, first: int, upto: int, keep
     io, done = fold.io, Refolded(fold)
     published = {topic: evidence.published(topic) for topic in io.writes}  # before the input is read: one at a time
     for record in evidence.records(io.input_topic, {fold.partition: first}, {fold.partition: upto + 1}):
-        if LEDGER in io.writes:
-            _note(evidence, done, record, keep)
-        for out in fold.apply(incoming(record)):
+        event = _note(evidence, done, record, keep) if LEDGER in io.writes else None
+        for out in fold.apply(incoming(record, event)):
             compare(out, published, done)
             if isinstance(out.event, PolicyRecord):
                 done.status[out.event.scope] = out.event.status
     return done
 
 
-def _note(evidence: Evidence, done: Refolded, record: Record, keep: Collection[int]) -> None:
+def _note(evidence: Evidence, done: Refolded, record: Record, keep: Collection[int]) -> Event | None:
+    """Count what is learned from, keep the state before it where that is wanted; the event, where it was decoded."""
     if written_to(record) not in NOTED:
-        return  # most of an inbox, and decoded once more by the fold
+        return None  # most of an inbox
     event = evidence.decoded(record)
     if not isinstance(event, (Experience, TrainingCompleted)):
-        return
+        return event
     if isinstance(event, Experience) and event.learnable and event.book_id == done.fold.agent.name:
         learns = done.status.get(event.symbol, "ACTIVE") == "ACTIVE"
         done.learnable += learns
         done.unlearned += not learns
     if record.offset in keep:
         done.before[record.offset] = Before(event.symbol, done.fold.scopes.get(event.symbol), record)
+    return event
 
 
 def compare(out: Outgoing, published: dict[str, dict[str, tuple[bytes, str]]], done: Refolded) -> None:
