@@ -42,6 +42,8 @@ WORKERS: tuple[tuple[str, ...], ...] = (("features", "decision", "meta_strategy"
 """Agents by worker process: two of about equal load, since the machine to aim at has two cores."""
 STOP_S = 20.0
 REPLAY_LINGER_MS = 20  # fewer, larger requests: a tenth less processor time than at 5; at 60 the loop waits for itself
+MOST, SAMPLE = 15_000, 4_000
+"""Candles that are published at most, and of the package's file: the controls take three times as many each."""
 SAMPLE_COSTS = Costs(fee_bps=0.35, half_spread_bps=0.25, slippage_bps=0.1)
 """EURUSD at a broker with raw spreads: half of .5 pip, and a commission of 3.50 USD for 100,000 EUR a side."""
 
@@ -54,8 +56,8 @@ SAMPLE_COSTS = Costs(fee_bps=0.35, half_spread_bps=0.25, slippage_bps=0.1)
               help="Fetch the last 12 whole months of hourly candles of these pairs, as BTCUSDT,ETHUSDT: Binance's "
                    "public files, held against their checksums.")
 @click.option("--base-url", metavar="URL", default=BASE_URL, show_default=True, help="Where --symbols fetches from.")
-@click.option("--candles", type=click.IntRange(min=500), default=4_000, show_default=True,
-              help="Publish at most this many candles, oldest first.")
+@click.option("--candles", type=click.IntRange(min=500),
+              help="Publish at most this many candles, oldest first. Default: 15,000, and 4,000 of the package's file.")
 @click.option("--partitions", type=click.IntRange(1, 1000),
               help="Of topics that are spread by symbol. Default: as the log has, and 1 for a new one: an agent runs "
                    "in one of the two workers here, so more would only cost.")
@@ -68,7 +70,7 @@ SAMPLE_COSTS = Costs(fee_bps=0.35, half_spread_bps=0.25, slippage_bps=0.1)
               help="Keep the log in this folder. Where one is there, of a demo that was killed, go on from it.")
 @json_option
 @settings_options
-def command(settings: Settings, klines: tuple[Path, ...], symbols: str | None, base_url: str, candles: int,
+def command(settings: Settings, klines: tuple[Path, ...], symbols: str | None, base_url: str, candles: int | None,
             partitions: int | None, lead: int, outcomes: int, keep: bool, resume: Path | None, as_json: bool) -> int:
     """Run the main job: Kafka, every agent, real candles, live.
 
@@ -83,8 +85,9 @@ def command(settings: Settings, klines: tuple[Path, ...], symbols: str | None, b
     console = Console(stderr=True)
     started = time.monotonic()
     signal.signal(signal.SIGTERM, _interrupt)
-    loaded = load(sources(settings, klines, symbols, base_url, console), limit=candles)
-    costs = Costs() if klines or symbols else SAMPLE_COSTS
+    own = bool(klines or symbols)
+    loaded = load(sources(settings, klines, symbols, base_url, console), limit=candles or (MOST if own else SAMPLE))
+    costs = Costs() if own else SAMPLE_COSTS
     with ThreadPoolExecutor(1) as aside, ExitStack() as stack:
         drawn = aside.submit(controls.draw, settings.seed, taken=loaded.symbols) if outcomes else None
         here = stack.enter_context(_broker(settings, keep, resume, console))
