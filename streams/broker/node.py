@@ -49,6 +49,11 @@ class Layout:
         return self.home / "console.log"
 
     @property
+    def scratch(self) -> Path:
+        """Where Java unpacks libraries. A broker that is killed leaves them there; emptied at every start."""
+        return self.home / "tmp"
+
+    @property
     def state(self) -> Path:
         """Address and pid of the running broker."""
         return self.home / "state.json"
@@ -167,7 +172,8 @@ def java_command(java: Java, class_path: str, layout: Layout, heap_mb: int, shor
     Args:
         short_run: compile little: starts faster and runs slower, for tests.
     """
-    flags = [f"-Xmx{heap_mb}m", *COLLECTOR, "-Djava.awt.headless=true", f"-Dlog4j2.configurationFile={layout.log4j}"]
+    flags = [f"-Xmx{heap_mb}m", *COLLECTOR, "-XX:-UsePerfData", "-Djava.awt.headless=true",
+             f"-Djava.io.tmpdir={layout.scratch}", f"-Dlog4j2.configurationFile={layout.log4j}"]
     if short_run:
         flags.append("-XX:TieredStopAtLevel=1")
     return [str(java.path), *flags, "-cp", class_path]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -91,6 +92,8 @@ def up(settings: Settings, *, ephemeral_dir: Path | None = None, console: Consol
         java, path = find_java(), class_path(settings, console)
         command = node.java_command(java, path, layout, settings.broker_heap_mb, ephemeral_dir is not None)
         layout.log4j.write_text(node.log4j_properties(layout))
+        shutil.rmtree(layout.scratch, ignore_errors=True)
+        layout.scratch.mkdir()
         first = None if ephemeral_dir else settings.broker_port
         for attempt in range(_ATTEMPTS):
             try:

@@ -69,8 +69,12 @@ def test_data_outlive_a_killed_broker_and_it_comes_back_at_its_address(home: Set
     os.kill(first.pid, signal.SIGKILL)
     psutil.wait_procs([psutil.Process(first.pid)] if psutil.pid_exists(first.pid) else [], timeout=10)
     assert embedded.status(home).state == "stopped"
+    scratch = Layout(state_path(home.data_dir).parent).scratch
+    left = set(scratch.iterdir())
+    assert left, "it has unpacked a library, to look into what was written, and could not remove it"
 
     second = embedded.up(home)
+    assert not left & set(scratch.iterdir())
     assert second.pid != first.pid
     assert (second.address, second.cluster_id) == (first.address, first.cluster_id)
     assert _read(second.address, home) == values

@@ -133,8 +133,11 @@ async def browser(folder: Path) -> AsyncIterator[Page]:
         CHROMIUM, f"--user-data-dir={folder / 'profile'}", *FLAGS, stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE, start_new_session=True,
         env=os.environ | {"HOME": str(folder), "XDG_CONFIG_HOME": str(folder), "XDG_CACHE_HOME": str(folder)})
+    apart: Path | None = None
     try:
         url = await asyncio.wait_for(_address(process), PATIENCE_S)
+        link = folder / "profile" / "SingletonSocket"  # to a socket in a folder of its own, which who is killed leaves
+        apart = Path(os.readlink(link)).parent if link.is_symlink() else None
         async with aiohttp.ClientSession() as session, session.ws_connect(url, max_msg_size=0) as socket:
             page = Page(socket)
             await page.begin()
@@ -148,6 +151,8 @@ async def browser(folder: Path) -> AsyncIterator[Page]:
         if process.returncode is None:
             os.killpg(process.pid, signal.SIGKILL)
         await process.wait()
+        if apart is not None and apart.name.startswith("org.chromium."):
+            shutil.rmtree(apart, ignore_errors=True)
 
 
 async def _address(process: asyncio.subprocess.Process) -> str:
