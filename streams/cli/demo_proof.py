@@ -28,7 +28,8 @@ from streams.verify.cells import KINDS, RED, Report
 from streams.verify.judge import verify
 
 BUDGET = 6_000
-"""Input records folded again for each agent, from a checkpoint on where it has more; `quantum verify`: 200,000."""
+"""Input records folded again for each agent, from a checkpoint on where it has more, of which there is one in 5,000;
+`quantum verify`: 200,000."""
 FITS = 1  # training runs of the PPO trader performed again
 SELF_TEST_S = 300.0  # it takes some 20 s of processor time; machines may be busy
 OTHER_HALF = ("features", "paper_execution", "experience", "meta_strategy", "risk_controller")

@@ -7,18 +7,14 @@ more room, the topic that was not asked for longest is dropped.
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from math import inf
-from operator import attrgetter
 
 from streams.log import Record
-from streams.verify.view import Log, Place, Spot
+from streams.verify.view import Log, MemoryLog, Place, Spot
 
 MOST = 128 << 20  # bytes of records kept, about
 A_RECORD = 500  # bytes that a record takes beside its key and value, about
-_OFFSET = attrgetter("offset")
 
 
 class Kept:
@@ -31,8 +27,8 @@ class Kept:
 
     def __init__(self, log: Log, most: int = MOST) -> None:
         self._log, self._most = log, most
-        self._rows: dict[str, dict[int, list[Record]]] = {}  # what was asked for last, last
-        self._size: dict[str, int] = {}
+        self._held = MemoryLog()
+        self._size: dict[str, int] = {}  # by topic held; what was asked for last, last
         self._next: dict[Place, int] = {}
         self._too_long: set[str] = set()
 
@@ -61,23 +57,18 @@ class Kept:
     def read(self, topic: str, start: Mapping[int, int] | None = None,
              until: Mapping[int, int] | None = None) -> Iterator[Record]:
         """See `Log`; of what is kept one partition after the other."""
-        if topic not in self._rows:
-            if start is not None or until is not None or topic in self._too_long:
-                yield from self._log.read(topic, start, until)
-            else:
-                yield from self._first(topic)
-            return
-        self._rows[topic] = self._rows.pop(topic)
-        self._read_on(topic, start, until or {})
-        for partition, rows in sorted(self._rows[topic].items()):
-            if start is None or partition in start:
-                first = 0 if start is None else bisect_left(rows, start[partition], key=_OFFSET)
-                end = (until or {}).get(partition)
-                yield from rows[first:None if end is None else bisect_left(rows, end, key=_OFFSET)]
+        if topic in self._size:
+            self._size[topic] = self._size.pop(topic)
+            self._read_on(topic, start, until or {})
+            yield from self._held.read(topic, start, until)
+        elif start is not None or until is not None or topic in self._too_long:
+            yield from self._log.read(topic, start, until)
+        else:
+            yield from self._first(topic)
 
     def holds(self, record: Record) -> bool:
         """Whether a record that was read is of a topic that is kept: the next reading has the same object."""
-        return record.topic in self._rows
+        return record.topic in self._size
 
     def _first(self, topic: str) -> Iterator[Record]:
         bounds = {p: self._log.bounds(topic, p) for p in self._log.topics()[topic]}
@@ -93,46 +84,37 @@ class Kept:
             yield from taken
             yield from records
             return
-        for oldest in list(self._rows):
+        for oldest in list(self._size):
             if sum(self._size.values()) + size > self._most:
-                del self._rows[oldest], self._size[oldest]
+                del self._held.records[oldest], self._size[oldest]
         self._size[topic] = size
         self._next |= {(topic, p): end for p, (_, end) in bounds.items()}
-        rows = self._rows[topic] = {p: [] for p in bounds}
-        self._append(taken)
-        yield from (record for of in [list(of) for of in rows.values()] for record in of)
+        self._held.records[topic] = {p: [] for p in bounds}
+        self._append(topic, taken)
+        yield from self._held.read(topic)
 
-    def _append(self, records: list[Record]) -> None:
-        by_place: dict[Place, list[Record]] = defaultdict(list)
+    def _append(self, topic: str, records: Iterable[Record]) -> None:
+        held = self._held.records[topic]
         for record in records:
-            by_place[record[:2]].append(record)
-        for (topic, partition), rows in by_place.items():
-            self._rows[topic][partition] += rows
-            self._next[topic, partition] = max(self._next[topic, partition], rows[-1].offset + 1)
+            held[record.partition].append(record)
+        for partition, rows in held.items():
+            if rows:  # what a broker's end was is ahead of them where the last offsets hold no record
+                self._next[topic, partition] = max(self._next[topic, partition], rows[-1].offset + 1)
 
     def _read_on(self, topic: str, start: Mapping[int, int] | None, until: Mapping[int, int]) -> None:
         """What came since, as far as it is asked for; it is kept whether there is room or not: records that came
         while the judge was at work are few."""
         behind: dict[int, int] = {}
-        for partition in self._rows[topic]:
+        for partition in self._held.records[topic]:
             at = self._next[topic, partition]
             if (start is None or partition in start) and until.get(partition, inf) > at \
                     and self._log.bounds(topic, partition)[1] > at:
                 behind[partition] = at
         if behind:
-            self._append(list(self._log.read(topic, behind)))
+            self._append(topic, self._log.read(topic, behind))
 
     def fetch(self, spots: Collection[Spot]) -> Mapping[Spot, Record]:
         """See `Log`."""
-        found: dict[Spot, Record] = {}
-        elsewhere: list[Spot] = []
-        for spot in spots:
-            topic, partition, offset = spot
-            if topic not in self._rows or offset >= self._next[topic, partition]:
-                elsewhere.append(spot)
-                continue
-            rows = self._rows[topic][partition]
-            at = bisect_left(rows, offset, key=_OFFSET)
-            if at < len(rows) and rows[at].offset == offset:
-                found[spot] = rows[at]
-        return {**found, **self._log.fetch(elsewhere)} if elsewhere else found
+        here = {s for s in spots if s[0] in self._size and s[2] < self._next[s[:2]]}
+        elsewhere = [s for s in spots if s not in here]
+        return {**self._held.fetch(here), **(self._log.fetch(elsewhere) if elsewhere else {})}

@@ -5,12 +5,13 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from math import inf
+from operator import attrgetter
 from typing import Protocol
 
 from streams.log import Record
 from streams.records import Headers
 
+_OFFSET = attrgetter("offset")
 Place = tuple[str, int]
 Spot = tuple[str, int, int]
 """Topic, partition and offset of one record."""
@@ -96,16 +97,16 @@ class MemoryLog:
         """Records, partition by partition."""
         for partition, rows in sorted(self.records[topic].items()):
             if start is None or partition in start:
-                first = 0 if start is None else start[partition]
-                end = (until or {}).get(partition, inf)
-                yield from (r for r in list(rows) if first <= r.offset < end)
+                first = 0 if start is None else bisect_left(rows, start[partition], key=_OFFSET)
+                end = (until or {}).get(partition)
+                yield from rows[first:None if end is None else bisect_left(rows, end, key=_OFFSET)]
 
     def fetch(self, spots: Collection[Spot]) -> Mapping[Spot, Record]:
         """Single records by their offsets."""
         found: dict[Spot, Record] = {}
         for topic, partition, offset in spots:
             rows = self.records[topic][partition]
-            at = bisect_left(rows, offset, key=lambda r: r.offset)
+            at = bisect_left(rows, offset, key=_OFFSET)
             if at < len(rows) and rows[at].offset == offset:
                 found[topic, partition, offset] = rows[at]
         return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from random import Random
 from typing import Any
 
@@ -14,7 +14,7 @@ from streams.log import Record
 from streams.verify.evidence import Evidence
 from streams.verify.kept import A_RECORD, Kept
 from streams.verify.planted.stage import CODEC, honest, stage
-from streams.verify.view import MemoryLog
+from streams.verify.view import MemoryLog, Spot
 
 
 class Asked(MemoryLog):
@@ -29,6 +29,20 @@ class Asked(MemoryLog):
         for record in super().read(topic, start, until):
             self.read_of[topic] += 1
             yield Record(*record)
+
+
+class Plain(MemoryLog):
+    """Looks at every record."""
+
+    def read(self, topic: str, start: Mapping[int, int] | None = None,
+             until: Mapping[int, int] | None = None) -> Iterator[Record]:
+        for partition, rows in self.records[topic].items():
+            if start is None or partition in start:
+                first, end = (start or {}).get(partition, 0), (until or {}).get(partition, 2**62)
+                yield from [r for r in rows if first <= r.offset < end]
+
+    def fetch(self, spots: Collection[Spot]) -> Mapping[Spot, Record]:
+        return {s: r for s in spots for r in self.records[s[0]][s[1]] if r.offset == s[2]}
 
 
 def grown(log: MemoryLog, rng: Random, n: int) -> None:
@@ -56,7 +70,7 @@ def of_each(records: Iterator[Record]) -> dict[int, list[Record]]:
 @pytest.mark.parametrize("seed", range(12))
 def test_readings_are_those_of_the_log(seed: int, most: int) -> None:
     """But for records that were deleted after they were read, of which there may be more."""
-    rng, log = Random(seed), MemoryLog()
+    rng, log = Random(seed), Plain()
     for topic, partitions in (("a", 1), ("b", 3), ("c", 2)):
         log.create(topic, partitions)
     kept, gone = Kept(log, most), set[Record]()
